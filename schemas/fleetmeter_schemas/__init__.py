@@ -1,0 +1,1 @@
+"""The contract between the services: records, codec, topics, table DDL."""

@@ -1,0 +1,63 @@
+-- What people query: one row a session, one row an event; money in USD, times without units.
+CREATE VIEW IF NOT EXISTS {database}.session_totals AS
+SELECT
+    project_id,
+    session_id,
+    argMax(state, part) AS state,
+    argMax(end_state, part) AS end_state,
+    argMax(end_state_reason, part) AS end_state_reason,
+    min(started_at_us) AS started_at,
+    argMax(ended_at_us, part) AS ended_at,
+    max(last_event_at_us) AS last_event_at,
+    argMax(name, part) AS name,
+    argMax(user_id, part) AS user_id,
+    argMax(conversation_id, part) AS conversation_id,
+    argMax(tags, part) AS tags,
+    sum(toInt128(numbers.events)) AS events,
+    sum(toInt128(numbers.llm_calls)) AS llm_calls,
+    sum(toInt128(numbers.tool_calls)) AS tool_calls,
+    sum(toInt128(numbers.actions)) AS actions,
+    sum(toInt128(numbers.errors)) AS errors,
+    sum(toInt128(numbers.input_tokens)) AS input_tokens,
+    sum(toInt128(numbers.output_tokens)) AS output_tokens,
+    sum(toInt128(numbers.cache_read_tokens)) AS cache_read_tokens,
+    sum(toInt128(numbers.cache_write_tokens)) AS cache_write_tokens,
+    sum(toInt128(numbers.reasoning_tokens)) AS reasoning_tokens,
+    divideDecimal(toDecimal256(sum(toInt128(numbers.cost_pico_usd)), 0), toDecimal256(1000000000000, 0), 12) AS cost_usd,
+    sum(toInt128(numbers.unpriced_events)) AS unpriced_events,
+    max(revision) AS revision,
+    max(log_time_ms) AS as_of
+FROM {database}.sessions FINAL
+GROUP BY project_id, session_id;
+
+CREATE VIEW IF NOT EXISTS {database}.event_list AS
+SELECT
+    project_id,
+    session_id,
+    event_id,
+    kind,
+    start_time_us AS start_time,
+    end_time_us AS end_time,
+    name,
+    provider,
+    model,
+    input_tokens,
+    output_tokens,
+    cache_read_tokens,
+    ifNull(cache_write_5m_tokens, 0) + ifNull(cache_write_1h_tokens, 0) AS cache_write_tokens,
+    reasoning_tokens,
+    divideDecimal(toDecimal256(cost_pico_usd, 0), toDecimal256(1000000000000, 0), 12) AS cost_usd,
+    cost_status,
+    error_type,
+    user_id,
+    conversation_id,
+    agent_id,
+    parent_id,
+    trace_id,
+    span_id,
+    input,
+    output,
+    logs,
+    attributes,
+    log_time_ms AS log_time
+FROM {database}.events FINAL;
