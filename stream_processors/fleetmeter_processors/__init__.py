@@ -1,0 +1,1 @@
+"""Meter, sessions and lander: pure cores beside thin edges."""
