@@ -1,0 +1,1 @@
+"""Local Kafka, store and services under one command; imports no service code."""
