@@ -264,6 +264,8 @@ def main() -> None:
         port=given.port,
         log_level="warning",
         access_log=False,
+        # uvloop closes a pipe's descriptor twice: the second time it is another statement's.
+        loop="asyncio",
         limit_concurrency=REQUESTS_MAX,
         h11_max_incomplete_event_size=1024 * 1024,
         timeout_keep_alive=60,

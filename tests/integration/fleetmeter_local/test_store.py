@@ -6,6 +6,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -278,6 +279,23 @@ def test_no_password_no_answer(store: Address, auth: tuple[str, str] | None) -> 
     answer = httpx.post(store.url, content="SELECT 1", auth=auth)
     assert (answer.status_code, answer.headers["X-ClickHouse-Exception-Code"]) == (403, "516")
     assert answer.text == "Code: 516. DB::Exception: Authentication failed\n"
+
+
+def test_each_of_many_clients_gets_its_own_answer(store: Address) -> None:
+    """Queries side by side do not read from each other's pipes."""
+
+    def ask(number: int) -> list[str]:
+        with httpx.Client(auth=(store.user, store.password), timeout=20) as client:
+            texts = [f"{number}-{turn}" for turn in range(50)]
+            answers = [
+                client.post(store.url, content=f"SELECT '{text}' FORMAT TSV").text.strip()
+                for text in texts
+            ]
+        return [text for text, answer in zip(texts, answers, strict=True) if text != answer]
+
+    with ThreadPoolExecutor(12) as threads:
+        wrong = list(threads.map(ask, range(12)))
+    assert wrong == [[]] * 12
 
 
 def test_a_million_rows_take_little_memory(tmp_path: Path, run_store: RunStore) -> None:
