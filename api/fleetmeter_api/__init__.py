@@ -1,0 +1,1 @@
+"""The HTTP service: reads sessions and events; judges and folds nothing."""
