@@ -40,7 +40,7 @@ check: $(READY) ## lint, format, types, who imports whom
 	$(BIN)/lint-imports
 
 bench: $(READY) ## events per second and lag, beside the floor of the same machine
-	$(BIN)/fleetmeter bench
+	$(BIN)/python tests/bench/bench.py
 
 requirements: $(READY) ## pin the newest allowed versions, with hashes, into requirements.txt
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
