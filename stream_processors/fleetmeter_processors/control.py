@@ -1,6 +1,6 @@
 """Who may write, as control.v1 says: reads that topic to its end, at start and on demand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -81,8 +81,8 @@ class ControlLog(Protocol):
     def position(self) -> int:
         """The offset behind the last record given."""
 
-    def read(self, seconds: float) -> list[tuple[bytes, bytes | None]]:
-        """The next records, key and value; none may come in time. Raises Unavailable."""
+    def read(self, seconds: float) -> Iterable[tuple[bytes, bytes | None]]:
+        """The next records, key and value; none may come in time. Raises Unavailable at the end."""
 
 
 class Control:
@@ -175,27 +175,29 @@ class KafkaControlLog:
         """The offset behind the last record given."""
         return self._position
 
-    def read(self, seconds: float) -> list[tuple[bytes, bytes | None]]:
+    def read(self, seconds: float) -> Iterator[tuple[bytes, bytes | None]]:
         """The next records: waits for the first one only."""
         first = self._consumer.poll(seconds)
         if first is None:
-            return []
-        messages = [first, *self._consumer.consume(_BATCH, 0.0)]
-        return [
-            (message.key() or b"", message.value())
-            for message in messages
-            if self._holds_record(message)
-        ]
+            return
+        trouble: KafkaError | None = None
+        for message in (first, *self._consumer.consume(_BATCH, 0.0)):
+            error = message.error()
+            if error is None or error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                self._advance(message)
+            else:
+                trouble = error
+            if error is None:
+                yield message.key() or b"", message.value()
+        # Not before: records around it do not come again.
+        if trouble is not None:
+            raise Unavailable(f"control.v1: {trouble.str()}")
 
     def close(self) -> None:
         """Let the broker go."""
         self._consumer.close()
 
-    def _holds_record(self, message: Message) -> bool:
-        error = message.error()
-        if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-            raise Unavailable(f"control.v1: {error.str()}")
+    def _advance(self, message: Message) -> None:
         offset = message.offset()
         assert offset is not None  # noqa: S101 - whatever came from a broker has one
-        self._position = offset if error is not None else offset + 1
-        return error is None
+        self._position = offset if message.error() is not None else offset + 1

@@ -11,9 +11,10 @@ from typing import Any, Final, cast
 import fastavro
 
 from fleetmeter_processors.avro_bytes import encode_long, encode_optional, encode_text
-from fleetmeter_processors.prefix import FOREIGN_ERRORS, UNDECODABLE, Prefix, decode_prefix
+from fleetmeter_processors.prefix import UNDECODABLE, Prefix, decode_prefix
 from fleetmeter_processors.pricing import NO_COST, Cost
 from fleetmeter_schemas.block import Items
+from fleetmeter_schemas.codec import READ_ERRORS
 from fleetmeter_schemas.definitions import schema
 from fleetmeter_schemas.errors import InvalidRecord
 from fleetmeter_schemas.records import Enrichment
@@ -94,7 +95,7 @@ def read_events(items: Items) -> list[tuple[Prefix, Enrichment]]:
         source.seek(position)
         try:
             verdict: Any = fastavro.schemaless_reader(source, _SCHEMA, None)
-        except FOREIGN_ERRORS as error:
+        except READ_ERRORS as error:
             raise InvalidRecord(UNDECODABLE, str(error)) from error
         position = source.tell()
         events.append((prefix, cast("Enrichment", verdict)))

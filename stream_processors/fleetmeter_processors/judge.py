@@ -12,13 +12,8 @@ from typing import Final, NamedTuple, Protocol, cast
 
 import fastavro
 
-from fleetmeter_processors.prefix import (
-    FOREIGN_ERRORS,
-    UNDECODABLE,
-    Prefix,
-    decode_event,
-)
-from fleetmeter_schemas.codec import HEADER_BYTES, Codec
+from fleetmeter_processors.prefix import UNDECODABLE, Prefix, decode_event
+from fleetmeter_schemas.codec import HEADER_BYTES, READ_ERRORS, Codec
 from fleetmeter_schemas.definitions import Schema
 from fleetmeter_schemas.errors import InvalidRecord
 from fleetmeter_schemas.identity import (
@@ -196,7 +191,7 @@ class Judge:
                 source, writer, self._codec.schema, return_record_name=True
             )
             again = self._codec.encode(event)
-        except FOREIGN_ERRORS as error:
+        except READ_ERRORS as error:
             raise InvalidRecord(UNDECODABLE, f"{type(error).__name__}: {error}") from error
         if source.tell() != len(value):
             raise InvalidRecord(UNDECODABLE, f"{len(value) - source.tell()} bytes left over")

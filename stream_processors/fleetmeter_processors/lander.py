@@ -22,7 +22,8 @@ from fleetmeter_processors.process import Runtime
 from fleetmeter_processors.progress import Standing, metadata_of
 from fleetmeter_processors.settings import LanderSettings
 from fleetmeter_processors.sink import Store
-from fleetmeter_processors.startup import await_cluster, await_store
+from fleetmeter_processors.startup import await_cluster
+from fleetmeter_processors.store_check import await_store
 from fleetmeter_schemas import topics
 from fleetmeter_schemas.codec import HEADER_BYTES
 from fleetmeter_schemas.errors import ConfigError, InvalidRecord

@@ -16,6 +16,7 @@ from fleetmeter_processors.batch import Batch, Rows, Run, Table
 from fleetmeter_processors.metrics import LanderMetrics
 from fleetmeter_processors.ops import Ops
 from fleetmeter_processors.sink import UNLANDABLE, Sink
+from fleetmeter_schemas.codec import READ_ERRORS
 from fleetmeter_schemas.definitions import schema
 from fleetmeter_schemas.errors import ConfigError, InvalidRecord, Unavailable
 
@@ -197,7 +198,7 @@ def _singles(rows: Rows, run: Run) -> tuple[Run, ...]:
     """Return a run for each record; none where the bytes cannot be read."""
     try:
         found = list(records(rows, run))
-    except (ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError):
+    except READ_ERRORS:
         return ()
     if sum(len(data) for _, data in found) != len(run.data):
         return ()

@@ -152,6 +152,14 @@ class MeterPartition:
         resume, self._resume = self._resume, None
         return resume
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether records may be given: it is active, and where to go on has been asked for.
+
+        A block covers all from where the last one ended: what is left out before it is lost.
+        """
+        return self.phase is Phase.ACTIVE and self._resume is None
+
     def meter(self, records: Sequence[Raw]) -> Sealed | None:
         """Write one block over records of the raw log, in order; those metered are left out.
 
@@ -162,6 +170,9 @@ class MeterPartition:
         new = [record for record in records if record.offset >= self._metering.next]
         if not new:
             return None
+        if self._resume is not None:
+            assert records[0].offset <= self._resume, (records[0].offset, self._resume)  # noqa: S101
+            self._resume = None
         block = self._metering.seal(self._position.epoch, new)
         self._sent.append(_Sent(block))
         self._log.append(block.data)

@@ -16,11 +16,11 @@ from fleetmeter_processors.fold import Fold
 from fleetmeter_processors.judge import Accepted, Judge, Keys, Raw, Reason, Rejected
 from fleetmeter_processors.numbers import NOTHING, Verdict, counts_of, difference
 from fleetmeter_processors.prefix import Prefix
-from fleetmeter_processors.pricing import NO_COST, Cost, CostStatus, Pricer, Tokens
+from fleetmeter_processors.pricing import NO_COST, Cost, Pricer, Tokens
 from fleetmeter_processors.window import EventKey, Seen, Window, WindowLimits
 from fleetmeter_schemas.block import Block, encode_block
 from fleetmeter_schemas.definitions import schema
-from fleetmeter_schemas.records import COUNTED_KINDS, Enrichment, Kind, Reject
+from fleetmeter_schemas.records import COUNTED_KINDS, CostStatus, Enrichment, Kind, Reject
 from fleetmeter_schemas.tiling import UNKNOWN
 
 SILENCE_MS_MAX: Final = 5_000

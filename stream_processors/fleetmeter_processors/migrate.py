@@ -24,10 +24,10 @@ from fleetmeter_processors.sink import Store
 from fleetmeter_processors.startup import (
     ANSWER_SECONDS_MAX,
     Cluster,
-    applied,
     essential_settings,
     patiently,
 )
+from fleetmeter_processors.store_check import applied
 from fleetmeter_schemas import tables, topics
 from fleetmeter_schemas.codec import Codec
 from fleetmeter_schemas.errors import ConfigError, Unavailable

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, NoReturn, cast
 
 import fastavro
 
+from fleetmeter_schemas.codec import READ_ERRORS
 from fleetmeter_schemas.definitions import Schema, schema
 from fleetmeter_schemas.errors import InvalidRecord
 from fleetmeter_schemas.records import Kind
@@ -21,17 +22,6 @@ from fleetmeter_schemas.records import Kind
 PAYLOAD: Final = ("input", "output", "logs", "attributes")
 UNDECODABLE: Final = "undecodable"
 INT_MAX: Final = 2**31 - 1
-# What fastavro raises on bytes that do not fit.
-FOREIGN_ERRORS: Final = (
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    fastavro.read.SchemaResolutionError,
-)
 
 
 class Detail(NamedTuple):
@@ -209,7 +199,7 @@ def _read_detail(data: bytes, at: int, branch: int) -> tuple[Detail, int]:
     source.seek(at)
     try:
         record = fastavro.schemaless_reader(source, definition, None)
-    except FOREIGN_ERRORS as error:
+    except READ_ERRORS as error:
         raise InvalidRecord(UNDECODABLE, f"detail: {error}") from error
     end = source.tell()
     again = BytesIO()

@@ -6,30 +6,17 @@ to the event's total, which is rounded half-even to a whole pico-USD (10^-12 USD
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 
 from fleetmeter_processors.price_resolver import BUNDLED_PRICES, PriceResolver, canonical_tier
 from fleetmeter_processors.price_schedule import Counts
+from fleetmeter_schemas.records import CostStatus
 
 # Longer names are nobody's model: they are unpriced at once and remembered nowhere.
 NAME_LENGTH_MAX = 200
 # Names remembered, unknown ones included. A fleet uses some dozens; strangers' names push out
 # those that were used least recently.
 CACHED_NAMES_MAX = 4096
-
-
-class CostStatus(StrEnum):
-    """Where a cost comes from, or why there is none; the symbols of the contract's enum."""
-
-    NONE = "none"
-    PROVIDED = "provided"
-    OVERRIDE = "override"
-    PRICED = "priced"
-    UNPRICED = "unpriced"
-    NO_USAGE = "no_usage"
-    INVALID_USAGE = "invalid_usage"
-    AGGREGATE = "aggregate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

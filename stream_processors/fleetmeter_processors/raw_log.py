@@ -24,14 +24,14 @@ CONSUMER_OPTIONS: Final[dict[str, Any]] = {
 }
 
 
-def by_partition(messages: Iterable[Message]) -> tuple[dict[int, list[Raw]], KafkaError | None]:
-    """The records of each partition, in order, and the last error among them."""
+def by_partition(messages: Iterable[Message]) -> tuple[dict[int, list[Raw]], list[KafkaError]]:
+    """The records of each partition, in order, and the errors among them."""
     found: dict[int, list[Raw]] = {}
-    trouble = None
+    errors: list[KafkaError] = []
     for message in messages:
         error = message.error()
         if error is not None:
-            trouble = error
+            errors.append(error)
             continue
         found.setdefault(cast("int", message.partition()), []).append(
             Raw(
@@ -41,7 +41,7 @@ def by_partition(messages: Iterable[Message]) -> tuple[dict[int, list[Raw]], Kaf
                 message.value(),
             )
         )
-    return found, trouble
+    return found, errors
 
 
 def tick(codec: Codec, now_us: int) -> bytes:

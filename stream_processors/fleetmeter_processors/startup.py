@@ -1,9 +1,9 @@
-"""What a processor checks before it works: brokers, topics, store, tables. Repairs nothing."""
+"""What a processor checks before it works: brokers and topics. Repairs nothing."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # re-exported silently
@@ -15,16 +15,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # re-exported 
 from fleetmeter_processors.backoff import delays
 from fleetmeter_processors.kafka import client_options
 from fleetmeter_processors.process import Runtime
-from fleetmeter_processors.settings import ProcessorSettings, StoreSettings
-from fleetmeter_processors.sink import Store
-from fleetmeter_schemas import tables, topics
+from fleetmeter_processors.settings import ProcessorSettings
+from fleetmeter_schemas import topics
 from fleetmeter_schemas.codec import Codec
 from fleetmeter_schemas.errors import ConfigError, InvalidRecord, Unavailable
 from fleetmeter_schemas.topics import Topic
 
-ANSWER_SECONDS_MAX = 3.0
-RETRY_SECONDS_MAX = 2.0
-REPAIR = "run `fleetmeter migrate`"
+ANSWER_SECONDS_MAX: Final = 3.0
+RETRY_SECONDS_MAX: Final = 2.0
+REPAIR: Final = "run `fleetmeter migrate`"
 # Settings without which a topic's records mean something else. Sizes and retention are the
 # operator's own affair.
 ESSENTIAL = ("cleanup.policy", "message.timestamp.type")
@@ -56,32 +55,6 @@ def await_cluster(settings: ProcessorSettings, runtime: Runtime, needed: Iterabl
         actual = patiently(runtime, "kafka", partial(cluster.settings_of, topic))
         _check_settings(topic.full_name(settings.namespace), topic, actual)
     return partitions
-
-
-def await_store(settings: StoreSettings, runtime: Runtime) -> None:
-    """Wait until the store answers, and check that all migrations were run there.
-
-    Raises:
-        ConfigError: The store refuses us, or tables are missing.
-        Stopped: The process was asked to stop before the store answered.
-    """
-    store = Store(settings, ANSWER_SECONDS_MAX)
-    try:
-        done = patiently(runtime, "store", partial(applied, store, settings.namespace))
-    finally:
-        store.close()
-    wanted = {step.number for step in tables.migrations(settings.namespace)}
-    if missing := sorted(wanted - done):
-        numbers = ", ".join(map(str, missing))
-        raise ConfigError(f"database {settings.namespace} lacks migrations {numbers}: {REPAIR}")
-
-
-def applied(store: Store, database: str) -> set[int]:
-    """Return the numbers of the migrations that were run there; raises Unavailable."""
-    table = f"{database}.{tables.MIGRATIONS_TABLE}"
-    if not int(store.command(f"EXISTS TABLE {table}")):
-        return set()
-    return set(store.numbers(f"SELECT number FROM {table}"))  # noqa: S608 - an identifier
 
 
 def patiently(runtime: Runtime, component: str, ask: Callable[[], T]) -> T:
@@ -182,8 +155,9 @@ class Cluster:
             return question()
         except KafkaException as error:
             why = self._trouble[0] if self._trouble else error.args[0].str()
-            self._trouble.clear()
             raise Unavailable(f"Kafka at {self.settings.bootstrap_servers}: {why}") from error
+        finally:
+            self._trouble.clear()
 
 
 def _check_partitions(name: str, topic: Topic, found: Mapping[str, int], partitions: int) -> None:

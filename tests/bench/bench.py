@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from statistics import median, quantiles
 from typing import IO, Any, cast
@@ -176,12 +177,13 @@ def lags(stack: Stack, query: Query) -> tuple[list[float], list[float]]:
 def paced(stack: Stack, topic: str, hashed: bytes, stop: threading.Event) -> None:
     """Send events at an even rate."""
     client = load.producer(stack.bootstrap_servers)
-    began, number = time.monotonic(), 0
+    endless = load.events(hashed, "paced", SESSIONS_COUNT)
+    began, sent = time.monotonic(), 0
     while not stop.is_set():
         due = int((time.monotonic() - began) * PACED_PER_SECOND)
-        for key, value in load.events(hashed, "paced", range(number, due), SESSIONS_COUNT):
+        for key, value in islice(endless, max(0, due - sent)):
             client.produce(topic, value, key)
-        number = max(number, due)
+        sent = max(sent, due)
         client.poll(0.01)
     client.flush()
 
@@ -189,7 +191,7 @@ def paced(stack: Stack, topic: str, hashed: bytes, stop: threading.Event) -> Non
 def probe(stack: Stack, topic: str, hashed: bytes, query: Query) -> tuple[float, float]:
     """Send one event of a new session; how long until stats and SQL have it."""
     seed = uuid4().hex
-    session_id, value = load.event(hashed, seed, 0, 1)
+    session_id, value = next(load.events(hashed, seed, 1))
     offsets: list[int | None] = []
     client = load.producer(stack.bootstrap_servers)
     began = time.perf_counter()

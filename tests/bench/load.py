@@ -1,24 +1,31 @@
-"""Makes and sends the bench's load: encoded events of many sessions, as the SDK would send them.
+"""Makes and sends the bench's load: the recorded sessions' events, from many sessions at once.
 
+Sessions take turns, as agents do: an LLM call, then the tools it asked for, then somebody else.
 Run as a program it sends a given number of events to a topic and prints how long that took.
 """
 
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
 from confluent_kafka import Producer
 
+from fleetmeter_local import recorded
 from fleetmeter_schemas.codec import Codec
 from fleetmeter_schemas.records import Event
 from fleetmeter_schemas.topics import PARTITIONER
 
 EVENT = Codec("Event")
 EVENT_BYTES = 768
-START_US = 1_767_621_256_903_000  # a time at which the model has a price
+# What is not payload in an event of the mean.
+OTHER_BYTES = 190
+
+Turn = list[dict[str, Any]]
 
 
 def session_id(seed: str, number: int) -> str:
@@ -26,35 +33,67 @@ def session_id(seed: str, number: int) -> str:
     return str(UUID(bytes=sha256(f"{seed}/{number}".encode()).digest()[:16], version=4))
 
 
-def event(key_hash: bytes, seed: str, number: int, sessions: int) -> tuple[str, bytes]:
-    """One event's key and value: an LLM call of about EVENT_BYTES."""
-    session = session_id(seed, number % sessions)
+@cache
+def recorded_turns() -> list[list[Turn]]:
+    """The recorded sessions, each cut before its LLM calls."""
+    found = []
+    for session in recorded.read(recorded.demo_file()):
+        turns: list[Turn] = [[]]
+        for event in session.events:
+            if event["kind"] == "llm" and turns[-1]:
+                turns.append([])
+            turns[-1].append(event)
+        found.append(turns)
+    return found
+
+
+def events(key_hash: bytes, seed: str, sessions: int) -> Iterator[tuple[str, bytes]]:
+    """Key and value of one event after the other, without end."""
+    turns = recorded_turns()
+    names = [session_id(seed, number) for number in range(sessions)]
+    sequences = [0] * sessions
+    at = 0
+    while True:
+        for number, name in enumerate(names):
+            own = turns[number % len(turns)]
+            for event in own[(number + at) % len(own)]:
+                sequences[number] += 1
+                record = _record(event, seed, sequences[number])
+                record["key_hash"], record["session_id"] = key_hash, name
+                record["event_id"] = f"{seed}-{number:08d}-{sequences[number]:08d}"
+                yield name, EVENT.encode(record)
+        at += 1
+
+
+def _record(event: dict[str, Any], seed: str, sequence: int) -> Event:
+    end_ms = event["end_ms"]
     record: Event = {
-        "key_hash": key_hash,
-        "session_id": session,
-        "event_id": f"{seed}-{number:028d}",
-        "kind": "llm",
+        "kind": event["kind"],
         "writer_id": seed,
-        "sequence": number // sessions + 1,
-        "start_time_us": START_US + number * 1000,
-        "end_time_us": START_US + number * 1000 + 900_000,
-        "name": "chat",
-        "provider": "anthropic",
-        "model": "claude-opus-4-5-20251101",
-        "input_tokens": 24_000 + number % 1000,
-        "output_tokens": 120 + number % 100,
-        "cache_read_tokens": 23_000,
-        "input": "x" * 400,
-        "output": "y" * (EVENT_BYTES - 400 - 201),
+        "sequence": sequence,
+        "start_time_us": event["start_ms"] * 1000,
+        "end_time_us": None if end_ms is None else end_ms * 1000,
+        "name": event.get("name", ""),
+        "agent_id": event["agent"],
+        "error_type": event.get("error_type", ""),
+        "input": "x" * 300,
+        "output": "y" * (EVENT_BYTES - 300 - OTHER_BYTES),
     }
-    return session, EVENT.encode(record)
+    if event["kind"] == "llm":
+        record |= _usage(event)
+    return record
 
 
-def events(
-    key_hash: bytes, seed: str, numbers: range, sessions: int
-) -> Iterator[tuple[str, bytes]]:
-    """Events of these numbers, spread over so many sessions."""
-    return (event(key_hash, seed, number, sessions) for number in numbers)
+def _usage(event: dict[str, Any]) -> Event:
+    caches = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+    cached = {name: event[name] for name in caches}
+    return {
+        "provider": event["provider"],
+        "model": event["model"],
+        "input_tokens": event["input_tokens"] + sum(cached.values()),
+        "output_tokens": event["output_tokens"],
+        **cached,  # type: ignore[typeddict-item]
+    }
 
 
 def producer(bootstrap_servers: str) -> Producer:
@@ -92,7 +131,8 @@ def send(bootstrap_servers: str, topic: str, load: list[tuple[str, bytes]]) -> N
 def main() -> None:
     """Arguments: bootstrap servers, topic, key hash in hex, seed, events, sessions."""
     bootstrap_servers, topic, key_hash, seed, count, sessions = sys.argv[1:]
-    load = list(events(bytes.fromhex(key_hash), seed, range(int(count)), int(sessions)))
+    endless = events(bytes.fromhex(key_hash), seed, int(sessions))
+    load = list(islice(endless, int(count)))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()

@@ -75,6 +75,12 @@ def test_secrets_do_not_show() -> None:
     assert not re.search(f"{KEY}|pass'|'pa'", repr(config))
 
 
+def test_a_key_from_a_file_is_cut() -> None:
+    """A line end behind the key would be refused as a header, and told with the key in a log."""
+    config = Config.from_environment({**NEEDED, "FLEETMETER_API_KEY": f"{KEY}\n"})
+    assert KEY == config.checked().api_key
+
+
 def test_session_ids_have_one_spelling() -> None:
     """A UUID in any spelling is the same session; what is no id is refused."""
     dashed = "0af76519-16cd-43dd-8448-eb211c80319c"

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -149,8 +150,10 @@ def test_record_never_raises(captured: Captured, event: Any) -> None:
     """What is no event is dropped and counted."""
     fleetmeter.start_session().record(event)
     fleetmeter.record(event)
+    with fleetmeter.start_session():
+        fleetmeter.record(event)
     assert captured.events == []
-    assert fleetmeter.flush().dropped_by_reason == {"not_written": 2}
+    assert fleetmeter.flush().dropped_by_reason == {"not_written": 3}
 
 
 def test_without_a_session(captured: Captured) -> None:
@@ -205,6 +208,14 @@ def test_a_block_is_a_session(captured: Captured) -> None:
     assert bad.end_state_reason == "LookupError: lost"
 
 
+def test_a_block_may_be_left_elsewhere(captured: Captured) -> None:
+    """Frameworks leave a generator's block in another context; the session ends all the same."""
+    session = fleetmeter.start_session()
+    copy_context().run(session.__enter__)
+    copy_context().run(session.__exit__, None, None, None)
+    assert captured.end_states == {session.session_id: "Success"}
+
+
 def test_async_twins(captured: Captured) -> None:
     """`aend_session` and `async with` do the same for coroutines, each task on its own."""
 
@@ -233,6 +244,23 @@ def test_init_again(captured: Captured, caplog: pytest.LogCaptureFixture) -> Non
     assert second is not first
     assert kinds(captured) == ["session_started", "session_ended", "session_started"]
     assert len({record["writer_id"] for record in captured.records}) == 1
+
+
+def test_init_for_another_project(captured: Captured) -> None:
+    """With another key a second init starts a session of that project, and that is current."""
+    first = fleetmeter.init()
+    second = fleetmeter.init("11111111-1111-4111-8111-111111111111")
+    fleetmeter.record(ActionEvent("to second"))
+    assert second is not None
+    assert second is not first
+    assert [record["session_id"] for record in captured.events] == [second.session_id]
+
+
+def test_tags_that_are_none_start_nothing(captured: Captured) -> None:
+    """What cannot be started is not current either."""
+    with pytest.raises(TypeError):
+        fleetmeter.start_session(tags=5)  # type: ignore[arg-type]
+    assert (fleetmeter.current_session(), captured.records) == (None, [])
 
 
 def test_host_environment() -> None:

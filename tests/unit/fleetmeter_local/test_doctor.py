@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from fleetmeter_local import doctor, java, kafka_jars
+from fleetmeter_local import doctor, java, kafka_jars, status
 from fleetmeter_local import stack as stacks
 from fleetmeter_local.kafka_jars import Jar
-from fleetmeter_schemas.errors import ConfigError
+from fleetmeter_schemas.errors import ConfigError, Unavailable
 
 
 @pytest.fixture(autouse=True)
@@ -48,11 +48,25 @@ def test_secrets_that_others_can_read_are_found(tmp_path: Path) -> None:
 
 
 def test_a_broken_stack_file_is_found(tmp_path: Path) -> None:
-    """The finding says which file."""
+    """The finding says which file, and how to be rid of it: a start would refuse it too."""
     (tmp_path / "stack.json").write_text("{")
     (tmp_path / "stack.json").chmod(0o600)
     (found,) = [each for each in doctor.examine(tmp_path) if each.name == "stack"]
     assert (False, True) == (found.is_well, "stack.json" in found.what)
+    assert f"rm {tmp_path / 'stack.json'}" == found.repair
+
+
+def test_a_supervisor_that_is_silent_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The other findings are still told, and what ends it."""
+
+    def silent(_: stacks.Stack) -> status.Status:
+        raise Unavailable("does not answer")
+
+    stacks.save(stacks.plan(tmp_path, None, {}))
+    monkeypatch.setattr(status, "examine", silent)
+    assert "fleetmeter down" == ill(tmp_path)["stack"]
 
 
 def test_a_stack_that_does_not_run_is_no_fault(tmp_path: Path) -> None:

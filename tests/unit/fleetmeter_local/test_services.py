@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetmeter_local import services, store
+from fleetmeter_local import services
 from fleetmeter_local import stack as stacks
 from fleetmeter_schemas.errors import ConfigError
 
@@ -20,12 +20,6 @@ def test_the_foundation_stops_last(stack: stacks.Stack) -> None:
     priorities = {each.name: each.priority for each in services.programs(stack, {})}
     assert ["kafka", "store"] == sorted(priorities, key=lambda name: priorities[name])[:2]
     assert len(priorities) == len(set(priorities.values()))
-
-
-def test_the_store_is_started_as_it_says(stack: stacks.Stack) -> None:
-    """The command line is the one of the store's own module, which is not imported here."""
-    expected = store.program(stack.data_dir / "store", stack.ports.store)
-    assert expected == services.store_command(stack)
 
 
 def test_every_process_listens_where_the_stack_says(stack: stacks.Stack) -> None:

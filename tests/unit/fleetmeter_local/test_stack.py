@@ -65,6 +65,13 @@ def test_secrets_are_the_owners_alone(tmp_path: Path) -> None:
     assert (password, "key") == (stacks.store_password(folder), stacks.api_key(folder))
 
 
+def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    """It may be somebody's home, or /tmp; what the stack puts into it is private by itself."""
+    tmp_path.chmod(0o755)
+    stacks.prepare_dir(tmp_path)
+    assert (0o755, 0o700) == (mode(tmp_path), mode(tmp_path / "logs"))
+
+
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     """What cannot be read is said in one sentence, with the way out."""
     (tmp_path / "stack.json").write_text("{")

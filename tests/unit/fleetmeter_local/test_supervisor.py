@@ -16,11 +16,11 @@ def program(**environment: str) -> Program:
 
 
 def test_a_program_is_described() -> None:
-    """Command and environment are written so that supervisord reads them back."""
+    """Command and environment so that supervisord reads them back; its files are its owner's."""
     text = supervisor.configuration(DATA_DIR, SOCKET, [program(A="50%, b", C="")])
     assert "'/data dir/run/meter.pid' true 'a b'\n" in text
     assert '\nenvironment=A="50%%, b",C=""\n' in text
-    assert "\npriority=2\n" in text
+    assert "\npriority=2\numask=077\n" in text
 
 
 @pytest.mark.parametrize("value", ['a"b', "'a", "a'", "a\nb", "a ;b", "a #b"])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from fleetmeter_processors.ledger import Ledger, LogRecord, MeteredRecord
+from fleetmeter_processors.ledger import REST_FACTOR, Ledger, LogRecord, MeteredRecord
 from fleetmeter_processors.metrics import SessionsMetrics
 from fleetmeter_schemas.codec import Codec
 from fleetmeter_schemas.identity import CHECKPOINT_KEY, snapshot_key
@@ -121,6 +121,39 @@ def test_a_batch_is_one_transaction_with_its_checkpoint_last() -> None:
     assert key == CHECKPOINT_KEY
     assert value is not None
     assert CHECKPOINT.decode(value)["metered_offset"] == 1
+
+
+def test_after_a_long_transaction_the_next_one_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy partition gathers changes; what is gathered is written by a later call."""
+    clock = Clock()
+    log = MemoryLog()
+    one = ledger(log, clock=clock)
+    honest = log.write
+
+    def slow(found: Sequence[LogRecord]) -> None:
+        clock.seconds += 0.1
+        honest(found)
+
+    monkeypatch.setattr(log, "write", slow)
+    one.post(records(STORY, 0, 2))
+    one.post(records(STORY, 2, 3))
+    assert len(log.transactions) == 1
+
+    clock.seconds += REST_FACTOR * 0.1
+    one.post(records(STORY, 3, 4))
+    assert len(log.transactions) == 2
+
+
+def test_what_waits_is_written_at_the_end() -> None:
+    """A process that stops in order leaves nothing to be done again."""
+    log = MemoryLog()
+    one = ledger(log)
+    one._rest_seconds = 1.0
+    one.post(records(STORY))
+    assert log.transactions == []
+
+    one.finish()
+    assert log.latest() == UNDISTURBED
 
 
 def test_every_part_of_a_large_batch_ends_with_a_checkpoint() -> None:

@@ -1,21 +1,29 @@
 """The small pure parts of the meter's edge."""
 
+import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import structlog
 from confluent_kafka import KafkaError, Message
 from prometheus_client import CollectorRegistry
 
 from fleetmeter_processors.hint import hint_text, read_hint
 from fleetmeter_processors.judge import Judge, Raw
-from fleetmeter_processors.meter import count
-from fleetmeter_processors.metering import Sealed
+from fleetmeter_processors.meter import Meter, _Held, count
+from fleetmeter_processors.meter_partition import Phase
+from fleetmeter_processors.metering import BlockLimits, Sealed
 from fleetmeter_processors.metrics import MeterMetrics
+from fleetmeter_processors.ops import Ops
+from fleetmeter_processors.process import Runtime
 from fleetmeter_processors.raw_log import by_partition, tick
+from fleetmeter_processors.settings import MeterSettings
 from fleetmeter_processors.tail import Hint
 from fleetmeter_schemas.tiling import Position
 from meter_records import EVENT, FakeKeys
+from rival_meters import FakeLog, FakePort, deliver, meter_on
 
 HINT = Hint(
     position=Position(metered_offset=7, epoch=5, next=90), heard_ms=3, log_time_ms=1_763_000_000_000
@@ -55,13 +63,45 @@ def test_records_are_sorted_by_partition() -> None:
         FakeMessage(1, 5),
         FakeMessage(0, 0, error),
     ]
-    found, trouble = by_partition(cast("list[Message]", given))
+    found, errors = by_partition(cast("list[Message]", given))
     expected = {
         1: [Raw(4, 99, b"k", b"v"), Raw(5, 99, b"k", b"v")],
         0: [Raw(7, 99, b"k", b"v")],
     }
     assert expected == found
-    assert trouble is error
+    assert [error] == errors
+
+
+def test_a_partition_taken_back_is_not_fed_what_was_fetched_before() -> None:
+    """Records that were passed over while another meter had it are read first, not lost."""
+    log = FakeLog()
+    rival_port, port = FakePort(log), FakePort(log)
+    partition, rival = meter_on(port), meter_on(rival_port)
+    for each, its_port in ((partition, port), (rival, rival_port)):
+        each.take()
+        deliver(each, its_port)
+    partition.take_resume()
+    meter = Meter.__new__(Meter)  # without its clients
+    meter._runtime = Runtime(stopping=threading.Event(), ops=Ops(), log=structlog.get_logger())
+    meter._settings = MeterSettings()
+    meter._metrics = MeterMetrics(CollectorRegistry())
+    meter._metered = cast("Any", SimpleNamespace(poll=lambda _seconds: port.sent and port.land()))
+    meter._block_limits = BlockLimits()
+    own_log = cast("Any", SimpleNamespace(landed=port.landed, waited_seconds=0.0))
+    meter._held = {0: _Held(partition, own_log, heard_at=0.0, claimed_at=0.0)}
+
+    def consumed(*offsets: int) -> list[Message]:
+        return [cast("Message", FakeMessage(0, offset)) for offset in offsets]
+
+    meter._meter(consumed(0))
+    meter._meter(consumed(1))
+    assert partition.phase is Phase.FENCED
+    partition.take()
+    meter._meter(consumed(2))
+    assert (partition.phase, partition.in_flight, partition.take_resume()) == (Phase.ACTIVE, 0, 0)
+    meter._meter(consumed(0, 1, 2))
+    deliver(partition, port)
+    assert [(0, 3)] == [(block.first, block.next) for block in log.accepted()[0]]
 
 
 def test_a_blocks_records_are_counted_by_verdict() -> None:

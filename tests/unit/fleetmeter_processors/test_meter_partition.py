@@ -174,6 +174,28 @@ def test_a_fenced_meter_takes_it_back() -> None:
     assert ids(log) == expected_ids(7)
 
 
+def test_records_in_hand_at_a_taking_are_not_metered() -> None:
+    """What was fetched before is behind what must be read first: a block of it would lose that."""
+    log = FakeLog()
+    old, old_port = taken(log)
+    old.take_resume()
+    new, new_port = taken(log)
+    deliver(new, new_port)
+    old.meter(raws(0, 2))
+    deliver(old, old_port)
+    assert old.phase is Phase.FENCED
+    old.take()
+    deliver(old, old_port)
+    assert not old.is_ready
+    with pytest.raises(AssertionError):
+        old.meter(raws(2, 4))
+    assert old.take_resume() == 0
+    assert old.is_ready
+    old.meter(raws(0, 4))
+    deliver(old, old_port)
+    assert ids(log) == expected_ids(4)
+
+
 def test_a_zombies_blocks_between_do_no_harm() -> None:
     """Blocks of an old epoch between one's own are skipped, and nobody is fenced."""
     log = FakeLog()
