@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from fleetmeter_schemas.errors import InvalidRecord, Overloaded, Unavailable
+from fleetmeter_schemas.errors import Overloaded, Unavailable
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 RETRY_SECONDS: Final = "2"
@@ -95,7 +95,6 @@ def install(app: FastAPI) -> None:
     """Have every error of the app answered in the one shape."""
     app.add_exception_handler(Unauthorized, _unauthorized)
     app.add_exception_handler(NotFound, _not_found)
-    app.add_exception_handler(InvalidRecord, _not_found)
     app.add_exception_handler(Unavailable, _unavailable)
     app.add_exception_handler(Overloaded, overloaded)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -81,18 +81,28 @@ class Lookup:
         stored: dict[str, list[Snapshot]] = {}
         for snapshot in await self._store.parts(tenant, session_ids):
             stored.setdefault(snapshot["session_id"], []).append(snapshot)
+        partitions = sorted({self._partition(session_id) for session_id in stored})
+        # Once for all of them: while Kafka is away each question takes seconds.
+        overlaps = {each: await self._overlaps(each, _Timer(0)) for each in partitions}
         return [
-            await self._found(tenant, session_id, stored[session_id])
+            self._found(tenant, stored[session_id], overlaps=overlaps[self._partition(session_id)])
             for session_id in session_ids
             if session_id in stored
         ]
 
-    def as_of_all(self) -> AsOf:
-        """How current an answer is that was taken from all partitions."""
-        times = [self._log_time_ms(partition) for partition in range(self._tail.partitions)]
+    async def as_of_stored(self) -> AsOf:
+        """How current an answer of the store alone is, over all partitions, if it is asked next."""
+        partitions = range(self._tail.partitions)
+        try:
+            landed = [await self._landing.snapshots_offset(each) for each in partitions]
+        except Unavailable:
+            return self._as_of(None, caught_up=False)
+        times = [self._tail.log_time_before(each, landed[each]) for each in partitions]
         known = [time for time in times if time is not None]
         oldest = min(known) if known and len(known) == len(times) else None
-        return self._as_of(oldest, caught_up=oldest is not None)
+        # What has come meanwhile counts as missing: a caught_up that is false harms nobody.
+        caught_up = oldest is not None and times == [self._log_time_ms(each) for each in partitions]
+        return self._as_of(oldest, caught_up=caught_up)
 
     async def has_landed(self, session: Snapshot, timeout_seconds: float) -> bool:
         """Wait until the tables hold all events that the session contains; whether they do."""
@@ -100,20 +110,20 @@ class Lookup:
             self._landing.events_next, session["partition"], session["next"], timeout_seconds
         )
 
-    async def _found(self, tenant: Tenant, session_id: str, stored: list[Snapshot]) -> Found:
-        partition = self._partition(session_id)
-        log_time_ms = self._log_time_ms(partition)
+    def _found(self, tenant: Tenant, stored: list[Snapshot], *, overlaps: bool) -> Found:
+        session_id = stored[0]["session_id"]
+        log_time_ms = self._log_time_ms(self._partition(session_id))
         live = self._tail.parts(tenant.project_id, session_id)
         session = merge(overlay(stored, live))
-        overlaps = bool(live) or await self._overlaps(partition, _Timer(0))
-        if not overlaps or log_time_ms is None:
+        current = overlaps or bool(live)
+        if not current or log_time_ms is None:
             log_time_ms = session["log_time_ms"]
-        return Found(session=session, as_of=self._as_of(log_time_ms, caught_up=overlaps))
+        return Found(session=session, as_of=self._as_of(log_time_ms, caught_up=current))
 
     async def _parts(
         self, tenant: Tenant, session_id: str, live: list[Snapshot]
     ) -> tuple[list[Snapshot], bool]:
-        """All parts; and whether older ones may be missing, because the store is away."""
+        """All parts; and whether older ones may be missing: not landed, or the store is away."""
         older = self._older.get(live) if live else None
         if older is not None:
             return overlay(older, live), False
@@ -123,9 +133,12 @@ class Lookup:
             if not live:
                 raise
             return overlay((), live), True
-        if live and await self._overlaps(live[0]["partition"], _Timer(0)):
+        if not live:
+            return overlay(stored, live), False
+        overlaps = await self._overlaps(live[0]["partition"], _Timer(0))
+        if overlaps:
             self._older.put(live, stored)
-        return overlay(stored, live), False
+        return overlay(stored, live), not overlaps
 
     async def _overlaps(self, partition: int, timer: "_Timer") -> bool:
         """Whether what is missing in the tail is in the store; waits for it while there is time."""

@@ -90,8 +90,8 @@ class Stats(Current):
     flags: list[str] = Field(
         description="What to know about the numbers: start_missing, tags_truncated, "
         "agents_truncated, writers_truncated, runs_truncated, sums_saturated; "
-        "older_parts_unknown: the store is away, and a part that was closed long ago may be "
-        "missing."
+        "older_parts_unknown: the store is away or far behind, and a part that was closed long "
+        "ago may be missing."
     )
     tags: list[str]
     name: str

@@ -32,6 +32,9 @@ class Tail(Protocol):
     def progress(self, partition: int) -> Progress | None:
         """How far a partition has come; None before its first checkpoint."""
 
+    def log_time_before(self, partition: int, offset: int) -> int | None:
+        """Log time of the last checkpoint before an offset of sessions.v1; None: not known."""
+
     def floor(self, partition: int) -> int:
         """The offset of sessions.v1 before which snapshots may be missing here; 0: none are."""
 

@@ -17,6 +17,7 @@ from fleetmeter_api.metrics import RequestMetrics
 from fleetmeter_api.ports import Keys, Store
 from fleetmeter_api.sessions import AsOf, stats
 from fleetmeter_api.verify import Auditor
+from fleetmeter_schemas.errors import InvalidRecord
 from fleetmeter_schemas.identity import canonical_session_id
 
 WAIT_MS_DEFAULT: Final = 5_000
@@ -142,8 +143,8 @@ async def get_sessions(
     services: Wired,
     limit: Annotated[int, Query(ge=1, le=LIST_MAX, description="How many.")] = 50,
 ) -> Response:
-    """Sessions of the project by their start, the last one first."""
-    as_of = services.lookup.as_of_all()
+    """Sessions of the project by their start, the last one first; of those that have landed."""
+    as_of = await services.lookup.as_of_stored()
     session_ids = await services.store.newest(tenant, limit)
     found = await services.lookup.find_all(tenant, session_ids)
     listed = [_listed(one) for one in found]
@@ -160,8 +161,7 @@ async def get_verification(
     session_id: str, tenant: Asking, services: Wired, wait_ms: WaitMs = WAIT_MS_DEFAULT
 ) -> Response:
     """The snapshot's numbers beside the sums over the unique events, at the same position."""
-    canonical = canonical_session_id(session_id)
-    verdict = await services.auditor.verify(tenant, canonical, wait_ms / 1000)
+    verdict = await services.auditor.verify(tenant, _canonical(session_id), wait_ms / 1000)
     if verdict is None:
         raise NotFound
     return json_response(verdict.as_json())
@@ -198,11 +198,19 @@ async def get_verifications(
 
 
 async def _found(services: Services, tenant: Tenant, session_id: str, wish: Wish) -> Found:
-    found = await services.lookup.find(tenant, canonical_session_id(session_id), wish)
+    found = await services.lookup.find(tenant, _canonical(session_id), wish)
     if found is None:
         raise NotFound
     _measure(services.metrics, found.as_of)
     return found
+
+
+def _canonical(session_id: str) -> str:
+    """The one spelling of a session id; what can be none names no session."""
+    try:
+        return canonical_session_id(session_id)
+    except InvalidRecord as error:
+        raise NotFound from error
 
 
 def _listed(found: Found) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class ApiSettings(BaseSettings):
     namespace: Annotated[str, AfterValidator(_namespace)] = Field(
         default="fleetmeter",
         max_length=60,
-        description="Prefix of topics and groups, and the store's database.",
+        description="Prefix of topics, groups and transactional ids, and the store's database.",
     )
     bootstrap_servers: str = Field(
         default="127.0.0.1:9092",

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,8 @@ from fleetmeter_schemas.identity import CHECKPOINT_KEY, session_key, split_snaps
 from fleetmeter_schemas.records import Checkpoint, Snapshot
 
 SNAPSHOT: Final = Codec("Snapshot")
+# Of each partition: minutes of a busy one, and longer than the lander is ever behind in order.
+CHECKPOINTS_MAX: Final = 1_000
 _CHECKPOINT: Final = Codec("Checkpoint")
 
 log = structlog.get_logger()
@@ -47,6 +50,7 @@ class Tail:
         self._recent = RecentSnapshots(sessions_max, bytes_max)
         self._lock = threading.Lock()
         self._progress: dict[int, Progress] = {}
+        self._checkpoints: dict[int, deque[tuple[int, int]]] = {}
         self._waiters: list[_Waiter] = []
 
     def started(self, starts: dict[int, int]) -> None:
@@ -61,7 +65,7 @@ class Tail:
             return
         try:
             if key == CHECKPOINT_KEY:
-                self._advance(_CHECKPOINT.decode(value))
+                self._advance(offset, _CHECKPOINT.decode(value))
                 return
             self._keep(partition, offset, key, value)
         except InvalidRecord as error:
@@ -84,6 +88,12 @@ class Tail:
     def progress(self, partition: int) -> Progress | None:
         """How far a partition has come; None before its first checkpoint."""
         return self._progress.get(partition)
+
+    def log_time_before(self, partition: int, offset: int) -> int | None:
+        """Log time of the last checkpoint before an offset of sessions.v1; None: not known."""
+        with self._lock:
+            known = tuple(self._checkpoints.get(partition, ()))
+        return next((log_time_ms for at, log_time_ms in reversed(known) if at < offset), None)
 
     def floor(self, partition: int) -> int:
         """The offset of sessions.v1 before which snapshots may be missing here; 0: none are."""
@@ -133,8 +143,11 @@ class Tail:
         with self._lock:
             self._recent.put(session, held)
 
-    def _advance(self, checkpoint: Checkpoint) -> None:
+    def _advance(self, offset: int, checkpoint: Checkpoint) -> None:
         partition = checkpoint["partition"]
+        with self._lock:
+            known = self._checkpoints.setdefault(partition, deque(maxlen=CHECKPOINTS_MAX))
+            known.append((offset, checkpoint["log_time_ms"]))
         self._progress[partition] = Progress(
             next=checkpoint["next"], log_time_ms=checkpoint["log_time_ms"]
         )

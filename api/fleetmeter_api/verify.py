@@ -9,13 +9,11 @@ from fleetmeter_api.keys import Tenant
 from fleetmeter_api.lookup import Found, Lookup, Wish
 from fleetmeter_api.ports import Store
 from fleetmeter_schemas.errors import Unavailable
-from fleetmeter_schemas.records import NUMBER_NAMES, Numbers, Snapshot
+from fleetmeter_schemas.records import LONG_MAX, LONG_MIN, NUMBER_NAMES, Numbers, Snapshot
 
 ATTEMPTS: Final = 3
 PAGE_SESSIONS: Final = 200
 NOT_LANDED: Final = "not_landed"
-_LONG_MAX: Final = 2**63 - 1
-_LONG_MIN: Final = -(2**63)
 _NOTHING: Final = cast("Numbers", dict.fromkeys(NUMBER_NAMES, 0))
 
 
@@ -75,7 +73,7 @@ def differences(snapshot: Numbers, recomputed: Numbers) -> dict[str, dict[str, i
 
 
 def _held(value: int) -> int:
-    return max(_LONG_MIN, min(_LONG_MAX, value))
+    return max(LONG_MIN, min(LONG_MAX, value))
 
 
 class Auditor:

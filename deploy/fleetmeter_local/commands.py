@@ -9,7 +9,6 @@ import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Never
-from uuid import UUID
 
 import typer
 
@@ -228,6 +227,8 @@ def sessions(
     as_json: Json = False,
 ) -> None:
     """List sessions, newest first, or show one; `run sessions` is the processor."""
+    from urllib.parse import quote
+
     from fleetmeter_local import sessions_view
 
     api = _api(_running(data_dir), project)
@@ -235,7 +236,7 @@ def sessions(
         answer = api.get("/v1/sessions", limit=limit)
         show = sessions_view.listed
     else:
-        answer = api.get(f"/v2/sessions/{_path_part(session_id)}/stats")
+        answer = api.get(f"/v2/sessions/{quote(session_id, safe='')}/stats")
         show = sessions_view.one
     if as_json:
         _print_json(answer)
@@ -362,15 +363,6 @@ def _api(stack: "Stack", project: str | None) -> "ApiReader":
     from fleetmeter_local.observed import ApiReader
 
     return ApiReader(url=stack.api_url, api_key=_key(stack, None, project))
-
-
-def _path_part(session_id: str) -> str:
-    from urllib.parse import quote
-
-    try:
-        return str(UUID(session_id))
-    except ValueError:
-        return quote(session_id, safe="")
 
 
 def _print(shown: "RenderableType") -> None:

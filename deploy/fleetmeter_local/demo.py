@@ -20,6 +20,7 @@ from fleetmeter_local import (
 from fleetmeter_local import stack as stacks
 from fleetmeter_local.observed import ApiReader
 from fleetmeter_local.stack import Stack
+from fleetmeter_schemas.errors import ConfigError, Unavailable
 
 PROJECT = "demo"
 # Short, so that the abandoned sessions are seen to time out.
@@ -53,15 +54,22 @@ def _api(stack: Stack, api_key: str) -> ApiReader:
 
 @contextmanager
 def _folder(given: Path | None) -> Iterator[Path]:
-    """The folder that was given, or one that is gone afterwards."""
+    """The folder that was given, or one that is gone afterwards.
+
+    It stays where something failed: the error names the log to read in it.
+    """
     if given is not None:
         yield given.expanduser().resolve()
         return
     made = Path(tempfile.mkdtemp(prefix="fleetmeter-demo-"))
     try:
         yield made
-    finally:
+    except (ConfigError, Unavailable):
+        raise
+    except BaseException:
         shutil.rmtree(made, ignore_errors=True)
+        raise
+    shutil.rmtree(made, ignore_errors=True)
 
 
 @contextmanager

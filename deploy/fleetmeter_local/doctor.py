@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -115,29 +115,28 @@ def _memory() -> Finding:
 
 
 def _stack(data_dir: Path) -> Iterator[Finding]:
-    found = _attempt(lambda: stack.load(data_dir))
-    if isinstance(found, str):
-        yield Finding(name="stack", is_well=False, what=found, repair="fleetmeter up")
-    elif found is None:
+    try:
+        found = stack.load(data_dir)
+    except ConfigError as error:
+        repair = f"rm {stack.file_of(data_dir)}"
+        yield Finding(name="stack", is_well=False, what=str(error), repair=repair)
+        return
+    if found is None:
         yield Finding(name="stack", is_well=True, what=f"none in {data_dir} yet")
     else:
         yield from _running(found)
 
 
-def _attempt(ask: Callable[[], stack.Stack | None]) -> stack.Stack | str | None:
-    try:
-        return ask()
-    except (ConfigError, Unavailable) as error:
-        return str(error)
-
-
 def _running(found: stack.Stack) -> Iterator[Finding]:
     from fleetmeter_local.status import examine as examine_stack  # noqa: PLC0415
 
-    now = examine_stack(found)
+    try:
+        now = examine_stack(found)
+    except Unavailable as error:
+        yield Finding(name="stack", is_well=False, what=str(error), repair="fleetmeter down")
+        return
     if not now.is_running:
         yield Finding(name="stack", is_well=True, what="not running (start it: fleetmeter up)")
-        return
     for each in now.processes:
         yield Finding(
             name=each.name,

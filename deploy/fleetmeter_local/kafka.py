@@ -1,6 +1,7 @@
 """One Apache Kafka (KRaft, one node) on this machine: configures and starts it; makes no topics."""
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -104,7 +105,8 @@ def configure(broker: Broker) -> None:
     text = _PROPERTIES.format(
         port=broker.port,
         controller_port=broker.controller_port,
-        logs=broker.logs,
+        # As JSON has it: Java reads such a file as Latin-1, and backslashes as escapes.
+        logs=json.dumps(str(broker.logs))[1:-1],
         record_bytes_max=RECORD_BYTES_MAX,
     )
     broker.properties.write_text(text)

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ READY_SECONDS_MAX = 120.0
 MIGRATE_SECONDS_MAX = 120.0
 POLL_SECONDS = 0.2
 STAY_POLL_SECONDS = 1.0
+# Once may be chance, thrice is a reason.
+RESTARTS_MAX = 3
+_Handler = Callable[[int, FrameType | None], None] | signal.Handlers
 
 
 class Display(Protocol):
@@ -126,22 +129,22 @@ def _await_ready(stack: Stack, name: str, seconds_max: float, display: Display) 
 
 
 def _gives_up(stack: Stack, name: str) -> bool:
-    """Whether it ended several times already: it will not become better by waiting."""
-    (found,) = (each for each in supervisor.status(stack.data_dir) if each.name == name)
-    return found.restarts >= 3  # noqa: PLR2004 - once may be chance, thrice is a reason
+    """Whether it will not become better by waiting."""
+    found = {each.name: each for each in supervisor.status(stack.data_dir)}
+    # Nothing at all: somebody else took the stack down.
+    return name not in found or found[name].restarts >= RESTARTS_MAX
 
 
 def _migrate(stack: Stack, environ: Mapping[str, str]) -> None:
-    line, full = services.command("migrate", stack.data_dir, _own(environ))
     log = stack.logs / "migrate.log"
     with log.open("ab") as output:
         try:
             done = subprocess.run(
-                line,
+                services.module_command("migrate"),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**full, **stacks.environment(stack)},
+                env={**stacks.own(environ), **stacks.environment(stack)},
                 timeout=MIGRATE_SECONDS_MAX,
                 check=False,
             )
@@ -149,11 +152,6 @@ def _migrate(stack: Stack, environ: Mapping[str, str]) -> None:
             raise Unavailable(f"migrate does not end (see {log})") from error
     if done.returncode:
         raise ConfigError(f"migrate failed: {last_words(log)} (see {log})")
-
-
-def _own(environ: Mapping[str, str]) -> dict[str, str]:
-    foreign = stacks.foreign(environ)
-    return {name: value for name, value in environ.items() if name not in foreign}
 
 
 def _default_project(stack: Stack) -> tuple[str, str, bool]:
@@ -182,25 +180,20 @@ def down(data_dir: Path) -> bool:
         return supervisor.stop(data_dir)
 
 
-def stay(stack: Stack) -> bool:
-    """Wait until Ctrl-C or SIGTERM, then stop the stack; False when somebody else stopped it."""
+def stay(stack: Stack) -> None:
+    """Wait until Ctrl-C or SIGTERM, then stop the stack; or until somebody else stopped it."""
     try:
         while supervisor.pid(stack.data_dir) is not None:
             time.sleep(STAY_POLL_SECONDS)
     except (KeyboardInterrupt, SystemExit):
         down(stack.data_dir)
-        return True
-    return False
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let a second Ctrl-C not cut a stop in half."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    """Let a second Ctrl-C or SIGTERM not cut a stop in half."""
+    with _handling(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -210,9 +203,17 @@ def ended_by_signals() -> Iterator[None]:
     def leave(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    with _handling(leave, signal.SIGTERM, signal.SIGHUP):
+        yield
+
+
+@contextmanager
+def _handling(handler: _Handler, *numbers: signal.Signals) -> Iterator[None]:
+    """Handle these signals so; what is ignored, as by nohup, stays ignored."""
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, handled_so in before.items():
+            signal.signal(number, handled_so)

@@ -10,11 +10,14 @@ import httpx
 import orjson
 
 from fleetmeter_local.recompute import TOKENS, Totals, empty
+from fleetmeter_local.store_request import quoted_text
 from fleetmeter_schemas.errors import ConfigError, Unavailable
 
 PICO = Decimal(10) ** 12
 REQUESTS_MAX = 8
 SECONDS_MAX = 30.0
+# Queries name each session; the engine's own bound, 256 kB, would end them at 1,600.
+QUERY_BYTES_MAX = 16_000_000
 _COUNTS = {"llm": "llm_calls", "tool": "tool_calls", "action": "actions", "error": "errors"}
 _STATS = {
     "input": "prompt_tokens",
@@ -106,7 +109,11 @@ class StoreReader:
         self, *, url: str, headers: dict[str, str], database: str, project_id: str
     ) -> None:
         self._client = httpx.Client(
-            base_url=url, headers=headers, timeout=SECONDS_MAX, trust_env=False
+            base_url=url,
+            headers=headers,
+            params={"max_query_size": QUERY_BYTES_MAX},
+            timeout=SECONDS_MAX,
+            trust_env=False,
         )
         self._database = database
         self._project_id = project_id
@@ -126,7 +133,6 @@ class StoreReader:
         for row in self._rows(_OF_EVENTS, session_ids):
             totals = found.setdefault(row["session_id"], empty())
             totals.add(_totals(row, {row["kind"]: int(row["events"])}))
-            # Only calls cost; what else has no cost is not unpriced.
         return found
 
     def sessions(self, session_ids: Sequence[str]) -> dict[str, tuple[Totals, Ended]]:
@@ -157,8 +163,8 @@ class StoreReader:
         ]
 
     def _rows(self, sql: str, session_ids: Sequence[str]) -> list[dict[str, Any]]:
-        listed = ", ".join(_quoted(each) for each in session_ids)
-        sessions = f"project_id = {_quoted(self._project_id)} AND session_id IN ({listed})"
+        listed = ", ".join(quoted_text(each) for each in session_ids)
+        sessions = f"project_id = {quoted_text(self._project_id)} AND session_id IN ({listed})"
         query = sql.replace("{database}", self._database).replace("{sessions}", sessions)
         try:
             answer = self._client.post("/", content=f"{query} FORMAT JSONEachRow")
@@ -167,11 +173,6 @@ class StoreReader:
         if answer.is_error:
             raise Unavailable(f"the store answers {answer.status_code}: {answer.text[:300]}")
         return [orjson.loads(line) for line in answer.content.splitlines()]
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _totals(row: dict[str, Any], events: dict[str, int]) -> Totals:

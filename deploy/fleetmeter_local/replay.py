@@ -6,7 +6,7 @@ Wires writers, readers and the comparison together; prints nothing.
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from uuid import UUID, uuid4
@@ -15,7 +15,7 @@ from fleetmeter_local import comparison, keys, recompute, recorded, replay_plan,
 from fleetmeter_local.comparison import Expected, Mismatch, Observed
 from fleetmeter_local.durations import parse_ms
 from fleetmeter_local.observed import ApiReader, ModelCost, StoreReader, Visible
-from fleetmeter_local.stack import Stack, sdk_environment, store_headers
+from fleetmeter_local.stack import Stack, own, sdk_environment, store_headers
 from fleetmeter_schemas.errors import ConfigError, Unavailable
 
 # How long nothing may move before what is there is compared: a killed process is back before that.
@@ -170,7 +170,7 @@ def _send(
             options.file, run, writers=writers, speed=options.speed
         ),
         writers=writers,
-        environ=replay_writers.environment(os.environ, sdk_environment(stack, api_key)),
+        environ=replay_writers.environment(own(os.environ), sdk_environment(stack, api_key)),
         logs=stack.logs,
     )
     replay_writers.run(job, display.reached)
@@ -263,7 +263,5 @@ def as_json(result: Result) -> dict[str, Any]:
         "unpriced_events": total.unpriced_events,
         "tokens": total.tokens,
         "end_states": comparison.end_states(result.expected, result.observed),
-        "mismatches": [
-            {name: getattr(each, name) for name in each.__slots__} for each in result.mismatches
-        ],
+        "mismatches": [asdict(each) for each in result.mismatches],
     }

@@ -63,7 +63,7 @@ def programs(stack: Stack, environ: Mapping[str, str]) -> list[Program]:
     )
     lines = {
         "kafka": kafka.program(broker),
-        "store": store_command(stack),
+        "store": store_command(stack.data_dir / "store", stack.ports.store),
         **{name: module_command(name) for name in SERVICES},
     }
     without = [part for name in stacks.foreign(environ) for part in ("-u", name)]
@@ -84,9 +84,9 @@ def order(name: str) -> int:
     return _PRIORITY[name]
 
 
-def store_command(stack: Stack) -> list[str]:
+def store_command(data_dir: Path, port: int) -> list[str]:
     """The command line of the store; its module is not imported, the engine is heavy."""
-    arguments = ["--data-dir", str(stack.data_dir / "store"), "--port", str(stack.ports.store)]
+    arguments = ["--data-dir", str(data_dir), "--port", str(port)]
     return [sys.executable, "-m", "fleetmeter_local.store", *arguments]
 
 

@@ -17,9 +17,9 @@ _COLUMNS = {
 _RIGHT = ("events", "total_tokens", "cost")
 
 
-def listed(answer: Any) -> Table:
+def listed(answer: dict[str, Any]) -> Table:
     """A list of sessions, as the api gives it, one row each."""
-    rows = answer["sessions"] if isinstance(answer, dict) else answer
+    rows = answer["sessions"]
     table = Table(title="Sessions", caption=None if rows else "none yet")
     for key, name in _COLUMNS.items():
         table.add_column(name, justify="right" if key in _RIGHT else "left")

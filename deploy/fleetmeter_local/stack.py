@@ -2,14 +2,13 @@
 
 import json
 import os
-import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from secrets import token_urlsafe
 
 from fleetmeter_local.keys import ControlLog
-from fleetmeter_local.ports import HOST, free_ports
+from fleetmeter_local.ports import HOST, free_ports, is_free
 from fleetmeter_schemas.errors import ConfigError
 from fleetmeter_schemas.topics import checked_namespace
 
@@ -80,7 +79,7 @@ def load(data_dir: Path) -> Stack | None:
     Raises:
         ConfigError: Its file is not readable as one.
     """
-    path = _file(data_dir)
+    path = file_of(data_dir)
     try:
         found = json.loads(path.read_text())
         ports = Ports(**found["ports"])
@@ -128,36 +127,28 @@ def _port_names() -> list[str]:
     return [field.name for field in fields(Ports)]
 
 
-def is_free(port: int) -> bool:
-    """Whether nobody listens on this port."""
-    with socket.socket() as probe:
-        # What lingers in TIME_WAIT is free for a server.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except (OSError, OverflowError):
-            return False
-    return True
-
-
 def save(stack: Stack) -> None:
     """Keep the stack's ports and namespace in its folder."""
     prepare_dir(stack.data_dir)
     text = json.dumps({"namespace": stack.namespace, "ports": asdict(stack.ports)}, indent=2)
-    write_private(_file(stack.data_dir), f"{text}\n")
+    write_private(file_of(stack.data_dir), f"{text}\n")
 
 
 def prepare_dir(data_dir: Path) -> None:
-    """Make the folder, for the owner only; raises ConfigError when that is not possible."""
+    """Make the folder, for the owner only; one that is there already keeps its mode.
+
+    Raises:
+        ConfigError: That is not possible.
+    """
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        data_dir.chmod(0o700)
-        (data_dir / "logs").mkdir(exist_ok=True)
+        (data_dir / "logs").mkdir(exist_ok=True, mode=0o700)
     except OSError as error:
         raise ConfigError(f"cannot use {data_dir}: {error.strerror or error}") from error
 
 
-def _file(data_dir: Path) -> Path:
+def file_of(data_dir: Path) -> Path:
+    """Where a stack's ports and namespace are kept."""
     return data_dir / "stack.json"
 
 
@@ -214,6 +205,12 @@ def keep_project_key(data_dir: Path, project_id: str, key: str) -> None:
 def foreign(environ: Mapping[str, str]) -> list[str]:
     """The variables of the caller that would lead the stack's own processes elsewhere."""
     return sorted(name for name in environ if name.startswith(FOREIGN_PREFIXES))
+
+
+def own(environ: Mapping[str, str]) -> dict[str, str]:
+    """The caller's variables without those."""
+    elsewhere = foreign(environ)
+    return {name: value for name, value in environ.items() if name not in elsewhere}
 
 
 def environment(stack: Stack) -> dict[str, str]:

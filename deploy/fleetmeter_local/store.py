@@ -231,12 +231,6 @@ def credentials_from(environment: Mapping[str, str]) -> tuple[str, str]:
     return environment.get("FLEETMETER_STORE_USER", USER_DEFAULT), password
 
 
-def program(data_dir: Path, port: int) -> list[str]:
-    """Return the command line of this module; the password comes by the environment."""
-    module = [sys.executable, "-m", "fleetmeter_local.store"]
-    return [*module, "--data-dir", str(data_dir), "--port", str(port)]
-
-
 def main() -> None:
     """Serve until SIGTERM; requests in hand are finished first."""
     parser = argparse.ArgumentParser(prog="fleetmeter_local.store", description=__doc__)

@@ -12,7 +12,7 @@ import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -42,7 +42,6 @@ logfile_maxbytes={log_bytes_max}
 logfile_backups=1
 pidfile={run}/supervisord.own
 childlogdir={logs}
-umask=077
 
 [unix_http_server]
 file={socket}
@@ -59,6 +58,7 @@ _PROGRAM = """
 command={command}
 environment={environment}
 priority={priority}
+umask=077
 autostart=false
 autorestart=true
 startsecs=5
@@ -126,9 +126,13 @@ class _Folders:
         return self.run / "socket"
 
     def make(self) -> None:
-        """Create the folders; only their owner may look inside."""
-        for folder in (self.data_dir, self.run, self.logs):
-            folder.mkdir(parents=True, exist_ok=True)
+        """Create the folders; only their owner may look inside.
+
+        A data folder that is there already keeps its mode: it may be somebody's home.
+        """
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self.run, self.logs):
+            folder.mkdir(exist_ok=True)
             folder.chmod(0o700)
 
 
@@ -194,7 +198,8 @@ def stop(data_dir: Path) -> bool:
     folders = _Folders(data_dir=data_dir.resolve())
     running = tether.left_behind(folders.record)
     if running:
-        running.terminate()
+        with suppress(psutil.NoSuchProcess):
+            running.terminate()
         _, alive = psutil.wait_procs([running], timeout=_stop_seconds_max(folders))
         for process in alive:
             process.kill()

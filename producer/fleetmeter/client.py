@@ -80,6 +80,7 @@ class Client:
         joined = inherited_session_id is not None
         session_id = session_id_from(inherited_session_id) if joined else new_id()
         user = user_id if user_id is not None else self.config.user_id
+        all_tags = tag_list(tags) if tags is not None else self.config.tags
         _check_time(init_timestamp)
         self._ensure_open()
         session = Session(
@@ -91,7 +92,6 @@ class Client:
         )
         with self._lock:
             self._sessions[session_id] = session
-        all_tags = tag_list(tags) if tags is not None else self.config.tags
         update = lifecycle.update(
             name=name if name is not None else self.config.session_name,
             user_id=user,

@@ -131,7 +131,7 @@ class Config:
             raise ConfigError(f"kafka_options cannot change {', '.join(fixed)}")
         if self.api_url and not self.api_url.startswith(("http://", "https://")):
             raise ConfigError(f"api_url must start with http:// or https://: {self.api_url!r}")
-        return replace(self, api_url=self.api_url.rstrip("/"))
+        return replace(self, api_key=self.api_key.strip(), api_url=self.api_url.rstrip("/"))
 
     def _check_numbers(self) -> None:
         for option in fields(self):

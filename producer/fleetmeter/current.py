@@ -9,13 +9,3 @@ if TYPE_CHECKING:
 SESSION: ContextVar["Session | None"] = ContextVar("fleetmeter_session", default=None)
 AGENT_ID: ContextVar[str | None] = ContextVar("fleetmeter_agent_id", default=None)
 EVENT_ID: ContextVar[str | None] = ContextVar("fleetmeter_event_id", default=None)
-
-
-def agent_id() -> str | None:
-    """The agent in whose code we are."""
-    return AGENT_ID.get()
-
-
-def event_id() -> str | None:
-    """The event in which we are."""
-    return EVENT_ID.get()

@@ -3,7 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass, field, replace
-from threading import Lock
+from threading import RLock
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +26,7 @@ class Default:
     client: Client | None = None
     initial: Session | None = None
     told: bool = False
-    lock: Lock = field(default_factory=Lock)
+    lock: RLock = field(default_factory=RLock)
 
 
 STATE = Default()
@@ -34,7 +34,7 @@ STATE = Default()
 
 def _renew_lock() -> None:
     """In the child of a fork: a thread of the parent's may have held it."""
-    STATE.lock = Lock()
+    STATE.lock = RLock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)
@@ -57,7 +57,7 @@ def init(
     """Connects this process, and starts a session.
 
     What is not given comes from FLEETMETER_… variables. Again with an open session of the same
-    id or without an id it returns that session.
+    id or without an id it returns that session; with another key or other brokers it starts anew.
 
     Args:
         api_key: The project's key.
@@ -92,8 +92,10 @@ def init(
         **options,
     )
     with STATE.lock:
-        STATE.client = _client_for(settings)
-        return _initial(STATE.client) if settings.auto_start_session else None
+        client = _client_for(settings)
+        if client is not STATE.client:
+            STATE.client, STATE.initial = client, None
+        return _initial(client) if settings.auto_start_session else None
 
 
 def start_session(
@@ -128,7 +130,7 @@ def record(event: Event) -> None:
     a session the event is dropped, counted, and told by `flush()`.
     """
     around = current.SESSION.get()
-    if around is not None and around.is_open and event.session_id is None:
+    if around is not None and around.is_open and getattr(event, "session_id", None) is None:
         around.record(event)
     elif STATE.client is not None:
         STATE.client.record(event)

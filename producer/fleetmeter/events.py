@@ -55,10 +55,10 @@ class Event:
     returns: Any = None
     init_timestamp: Timestamp = field(default_factory=now)
     end_timestamp: Timestamp = None
-    agent_id: str | UUID | None = field(default_factory=current.agent_id)
+    agent_id: str | UUID | None = field(default_factory=current.AGENT_ID.get)
     id: str | UUID = field(default_factory=new_id)
     session_id: str | UUID | None = None
-    parent_id: str | UUID | None = field(default_factory=current.event_id, kw_only=True)
+    parent_id: str | UUID | None = field(default_factory=current.EVENT_ID.get, kw_only=True)
     trace_id: str | None = field(default=None, kw_only=True)
     span_id: str | None = field(default=None, kw_only=True)
     attributes: dict[str, Any] | None = field(default=None, kw_only=True)

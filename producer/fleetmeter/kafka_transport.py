@@ -9,7 +9,6 @@ from threading import Event as Flag
 from threading import Thread, current_thread
 from typing import Any, Self
 
-import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from fleetmeter.config import Config
@@ -224,8 +223,7 @@ def _refusal(error: Exception) -> Dropped:
     if isinstance(error, BufferError):
         return Dropped.QUEUE_FULL
     code = error.args[0].code() if error.args else None
-    too_large = code == confluent_kafka.KafkaError.MSG_SIZE_TOO_LARGE
-    return Dropped.TOO_LARGE if too_large else Dropped.NOT_WRITTEN
+    return Dropped.TOO_LARGE if code == KafkaError.MSG_SIZE_TOO_LARGE else Dropped.NOT_WRITTEN
 
 
 def _words(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import Token
 from threading import RLock
 from types import TracebackType
@@ -235,7 +236,9 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        current.SESSION.reset(self._tokens.pop())
+        # A generator's block may be left in another context than it was entered in.
+        with suppress(ValueError):
+            current.SESSION.reset(self._tokens.pop())
         self.leave(error)
 
     async def __aenter__(self) -> Self:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import Any, Protocol
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
@@ -68,7 +69,7 @@ class ApiStats:
             with error:
                 kind = _NotYet if error.code in _NOT_YET else Unavailable
                 raise kind(f"the api answered {error.code}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, HTTPException, ValueError) as error:
             raise Unavailable(f"the api at {self._api_url}: {error}") from error
         if not isinstance(answer, dict):
             raise Unavailable("the api answered something else than stats")

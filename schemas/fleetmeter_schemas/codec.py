@@ -13,7 +13,7 @@ MARKER = b"\xc3\x01"
 HEADER_BYTES = 10
 # What fastavro raises on bytes that no writer of the schema can have written, and on records
 # of another schema that have no place in the reader's.
-_READ_ERRORS = (
+READ_ERRORS = (
     SchemaResolutionError,
     ValueError,
     EOFError,
@@ -29,7 +29,7 @@ def read_record(source: BytesIO, writer: Schema, reader: Schema) -> Any:
     """One record's body, wherever it ends; raises InvalidRecord(`undecodable`)."""
     try:
         return fastavro.schemaless_reader(source, writer, reader)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise InvalidRecord("undecodable", f"{type(error).__name__}: {error}") from error
 
 

@@ -9,6 +9,8 @@ from fleetmeter_schemas.errors import InvalidRecord
 ID_BYTES_MAX = 200
 KEY_HASH_BYTES = 16
 NO_KEY = bytes(KEY_HASH_BYTES)
+# In sessions.v1, beside the snapshots of its partition.
+CHECKPOINT_KEY = b"checkpoint"
 _HEX_32 = re.compile(r"[0-9a-fA-F]{32}")
 _UUID = re.compile(r"\{?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\}?")
 _MASK = 0xFFFFFFFF
@@ -75,9 +77,6 @@ def split_snapshot_key(key: bytes) -> tuple[bytes, int]:
     """The session's key, and the part."""
     session, _, part = key.rpartition(b"/")
     return session, int(part)
-
-
-CHECKPOINT_KEY = b"checkpoint"
 
 
 def partition_of(key: bytes, partitions: int) -> int:

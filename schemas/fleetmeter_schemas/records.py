@@ -74,6 +74,9 @@ class Numbers(TypedDict):
 
 
 NUMBER_NAMES = tuple(Numbers.__annotations__)
+# A sum is held within these, an Avro long's.
+LONG_MIN = -(2**63)
+LONG_MAX = 2**63 - 1
 
 
 class SessionUpdate(TypedDict):

@@ -5,18 +5,17 @@ Nothing here is dropped silently: what does not fit raises a flag on the session
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import cast
 
 from fleetmeter_schemas.records import (
+    LONG_MAX,
+    LONG_MIN,
     NUMBER_NAMES,
     Numbers,
     SessionUpdate,
     Snapshot,
     WriterRecord,
 )
-
-LONG_MAX: Final = 2**63 - 1
-LONG_MIN: Final = -(2**63)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,18 @@ Only a hint: it spares reading all of metered.v1, which alone says what was acce
 """
 
 import json
+from dataclasses import dataclass, field
 
-from fleetmeter_processors.tail import Hint
-from fleetmeter_schemas.tiling import Position
+from fleetmeter_schemas.tiling import UNKNOWN, Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hint:
+    """Where a reader once stood, and the time it had heard; all UNKNOWN when never told."""
+
+    position: Position = field(default_factory=Position)
+    heard_ms: int = 0
+    log_time_ms: int = UNKNOWN
 
 
 def hint_text(hint: Hint) -> str:

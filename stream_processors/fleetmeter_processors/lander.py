@@ -65,9 +65,10 @@ class Lander:
         self._metrics = metrics
         self._clock = clock
         self._metered = topics.METERED.full_name(settings.namespace)
-        self._batch = Batch()
-        self._begun: float | None = None
-        self._advanced: dict[Standing, None] = {}
+        self._batch: Batch
+        self._begun: float | None
+        self._advanced: dict[Standing, None]
+        self._gather()
         self._flight: Flight | None = None
         self._worker = ThreadPoolExecutor(1, "insert")
         group.before_revoke = self._before_revoke
@@ -155,6 +156,10 @@ class Lander:
         reached = tuple((standing, self._committable(standing)) for standing in self._advanced)
         done = self._worker.submit(self._land, self._batch)
         self._flight = Flight(done=done, reached=reached)
+        self._gather()
+
+    def _gather(self) -> None:
+        """Begin a batch, with nothing in it."""
         self._batch, self._begun, self._advanced = Batch(), None, {}
 
     def _land(self, batch: Batch) -> None:
@@ -171,6 +176,8 @@ class Lander:
         try:
             flight.done.result()
         except Abandoned:
+            # What was gathered behind it reaches further: committed, it would pass over these rows.
+            self._gather()
             return
         self._group.commit(flight.reached)
 

@@ -15,10 +15,11 @@ from fleetmeter_schemas.identity import CHECKPOINT_KEY
 LogRecord = tuple[bytes, bytes | None]
 # A checkpoint that only moved time is worth a transaction this often.
 IDLE_CHECKPOINT_SECONDS: Final = 10.0
-# After a transaction the next one waits this many times as long as it took, so that a busy
-# partition writes one snapshot for many changes, and a quiet one does not wait noticeably.
-REST_FACTOR: Final = 4.0
-REST_SECONDS_MAX: Final = 1.0
+# Snapshots cost more than the changes in them: after so many written, the next transaction waits,
+# so that a busy partition writes one snapshot for many changes, and a quiet one does not wait
+# noticeably.
+REST_SECONDS_PER_SNAPSHOT: Final = 0.001
+REST_SECONDS_MAX: Final = 2.0
 
 
 class Log(Protocol):
@@ -81,6 +82,11 @@ class Ledger:
         """
         return self._state.position.metered_offset + 1
 
+    @property
+    def is_due(self) -> bool:
+        """Whether changes have waited long enough; a `post`, be it of nothing, writes them."""
+        return bool(self._state.touched) and self._idle_seconds() >= self._rest_seconds
+
     def restore(self) -> None:
         """Take the partition from whoever had it, and read what was written last."""
         began = self._now()
@@ -102,10 +108,9 @@ class Ledger:
         self._tell()
 
     def post(self, records: Sequence[MeteredRecord]) -> None:
-        """Take these records in order. What they changed is written now, or soon.
+        """Take these records in order. What they changed is written now, or when `is_due`.
 
-        Ticks see to it that there is a next call within a second. A crash before that loses
-        nothing: state and position are those of the last checkpoint.
+        A crash before that loses nothing: state and position are those of the last checkpoint.
 
         Records taken before are skipped. Whatever is raised leaves the state ahead of the log:
         the ledger must not be used again.
@@ -122,25 +127,22 @@ class Ledger:
             verdict = self._state.apply(record.offset, record.value)
             self._metrics.records.labels(verdict.value).inc()
             self._expire()
-        if self._is_due():
+        if self.is_due or self._idle_seconds() >= IDLE_CHECKPOINT_SECONDS:
             self._write()
         self._tell()
 
     def finish(self) -> None:
-        """Write what is not written yet; raises Fenced."""
-        if self._state.touched:
-            self._write()
+        """Write what is not written yet, and how far we are; raises Fenced."""
+        self._write()
+        self._tell()
 
     def close(self) -> None:
         """Forget the partition: its state lives on in sessions.v1."""
         self._log.close()
         self._metrics.forget(self._label)
 
-    def _is_due(self) -> bool:
-        idle_seconds = self._now() - self._written_at
-        if self._state.touched:
-            return idle_seconds >= self._rest_seconds
-        return idle_seconds >= IDLE_CHECKPOINT_SECONDS
+    def _idle_seconds(self) -> float:
+        return self._now() - self._written_at
 
     def _expire(self) -> None:
         while True:
@@ -155,10 +157,10 @@ class Ledger:
         records = self._state.drain()
         self._log.write(records)
         self._written_at = self._now()
-        seconds = self._written_at - began
-        self._rest_seconds = min(REST_FACTOR * seconds, REST_SECONDS_MAX)
-        self._metrics.transaction_seconds.observe(seconds)
-        self._metrics.snapshots.inc(len(records) - 1)
+        snapshots = len(records) - 1
+        self._rest_seconds = min(snapshots * REST_SECONDS_PER_SNAPSHOT, REST_SECONDS_MAX)
+        self._metrics.transaction_seconds.observe(self._written_at - began)
+        self._metrics.snapshots.inc(snapshots)
 
     def _tell(self) -> None:
         for closed in self._state.closed:

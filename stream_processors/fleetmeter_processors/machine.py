@@ -48,7 +48,7 @@ class Input(StrEnum):
 
 
 class Step(StrEnum):
-    """What the table says to do; `->` names the state it leads to."""
+    """What the table says to do."""
 
     IGNORE = "ignore"
     OPEN = "open"

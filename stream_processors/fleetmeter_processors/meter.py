@@ -44,7 +44,7 @@ RENEW_SECONDS: Final = 3_600.0
 # Longer than a heartbeat: a fenced meter first learns whether the partition is still its own.
 RETAKE_SECONDS: Final = 4.0
 FINISH_SECONDS_MAX: Final = 10.0
-GC_THRESHOLDS: Final = (20_000, 10, 50)
+GC_THRESHOLDS: Final = (500_000, 10, 50)
 ANSWER_SECONDS_MAX: Final = 30.0
 # After these no record comes any more.
 _FINAL: Final = (KafkaError._FATAL, KafkaError._AUTO_OFFSET_RESET)  # noqa: SLF001 - public names

@@ -13,25 +13,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Protocol
 
+from fleetmeter_processors.hint import Hint
 from fleetmeter_processors.judge import Raw
+from fleetmeter_processors.metered_record import BARRIER, take
 from fleetmeter_processors.metering import Metering, Sealed
-from fleetmeter_processors.tail import Entry, Hint, Tail, TailLimits
-from fleetmeter_schemas.block import CODEC as BLOCK
+from fleetmeter_processors.tail import Entry, Tail, TailLimits
 from fleetmeter_schemas.block import Block, open_block
-from fleetmeter_schemas.codec import Codec
-from fleetmeter_schemas.tiling import (
-    UNKNOWN,
-    BarrierRead,
-    BlockRead,
-    Gap,
-    Position,
-    Verdict,
-    accept,
-)
-
-BARRIER: Final = Codec("Barrier")
+from fleetmeter_schemas.tiling import UNKNOWN, BarrierRead, Gap, Position, accept
 
 
 class MeteredLog(Protocol):
@@ -204,12 +194,11 @@ class MeterPartition:
         """Whatever landed between our records is read: a rival's barrier means fenced."""
         self._read_until(offset)
         before = self._position
-        read = BlockRead(epoch=block.epoch, first=block.first, next=block.next)
-        self._position, verdict = accept(before, offset, read)
-        if verdict is not Verdict.ACCEPTED:
+        self._position, _, opened = take(before, offset, block.data)
+        if opened is None:
             self._fence()
             return None
-        self._remember(before, block.data, open_block(block.data), keep=None)
+        self._remember(before, block.data, opened, keep=None)
         return block
 
     def _claimed(self, offset: int) -> None:
@@ -245,15 +234,9 @@ class MeterPartition:
             self._take_over(at, data)
 
     def _take_over(self, offset: int, data: bytes) -> None:
-        if not BLOCK.knows(data):
-            BARRIER.decode(data)
-            self._position, _ = accept(self._position, offset, BarrierRead())
-            return
-        block = open_block(data)
         before = self._position
-        read = BlockRead(epoch=block.epoch, first=block.first, next=block.next)
-        self._position, verdict = accept(before, offset, read)
-        if verdict is Verdict.ACCEPTED:
+        self._position, _, block = take(before, offset, data)
+        if block is not None:
             self._remember(before, data, block, keep=data)
 
     def _remember(self, before: Position, data: bytes, block: Block, keep: bytes | None) -> None:

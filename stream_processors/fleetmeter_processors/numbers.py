@@ -8,14 +8,19 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from fleetmeter_processors.prefix import Prefix
-from fleetmeter_schemas.records import COUNTED_KINDS, NUMBER_NAMES, CostStatus, Kind
+from fleetmeter_schemas.records import (
+    COUNTED_KINDS,
+    LONG_MAX,
+    LONG_MIN,
+    NUMBER_NAMES,
+    CostStatus,
+    Kind,
+)
 
 # One value for each of records.NUMBER_NAMES, in that order.
 Counts = tuple[int, ...]
 
 NOTHING: Final[Counts] = (0,) * len(NUMBER_NAMES)
-LONG_MAX: Final = 2**63 - 1
-LONG_MIN: Final = -(2**63)
 _KIND_NUMBERS: Final = {
     Kind.LLM: "llm_calls",
     Kind.TOOL: "tool_calls",

@@ -12,14 +12,13 @@ from fleetmeter_processors import machine
 from fleetmeter_processors.agenda import Agenda, SessionKey
 from fleetmeter_processors.bounded import Limits
 from fleetmeter_processors.machine import Place
-from fleetmeter_schemas.block import CODEC as BLOCK
-from fleetmeter_schemas.block import Block, decode_deltas, open_block
+from fleetmeter_processors.metered_record import take
+from fleetmeter_schemas.block import Block, decode_deltas
 from fleetmeter_schemas.codec import Codec
 from fleetmeter_schemas.identity import CHECKPOINT_KEY, snapshot_key, split_snapshot_key
 from fleetmeter_schemas.records import Checkpoint, Delta, SessionState, Snapshot
-from fleetmeter_schemas.tiling import BarrierRead, BlockRead, Position, Verdict, accept
+from fleetmeter_schemas.tiling import Position, Verdict
 
-BARRIER: Final = Codec("Barrier")
 SNAPSHOT: Final = Codec("Snapshot")
 CHECKPOINT: Final = Codec("Checkpoint")
 
@@ -101,14 +100,8 @@ class PartitionState:
             InvalidRecord: It is neither a block nor a barrier that this version can read.
         """
         assert self._settled, "expire() was not driven to its end"  # noqa: S101
-        if not BLOCK.knows(data):
-            BARRIER.decode(data)
-            self.position, verdict = accept(self.position, offset, BarrierRead())
-            return verdict
-        block = open_block(data)
-        read = BlockRead(epoch=block.epoch, first=block.first, next=block.next)
-        self.position, verdict = accept(self.position, offset, read)
-        if verdict is Verdict.ACCEPTED:
+        self.position, verdict, block = take(self.position, offset, data)
+        if block is not None:
             self._fold(block)
         return verdict
 

@@ -3,12 +3,9 @@
 import json
 from dataclasses import asdict, dataclass, field
 
-from fleetmeter_schemas import block
-from fleetmeter_schemas.block import Block, open_block
-from fleetmeter_schemas.codec import Codec
-from fleetmeter_schemas.tiling import BarrierRead, BlockRead, Position, Verdict, accept
-
-BARRIER = Codec("Barrier")
+from fleetmeter_processors.metered_record import take
+from fleetmeter_schemas.block import Block
+from fleetmeter_schemas.tiling import Position, Verdict
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -31,17 +28,9 @@ class Standing:
             Gap: A record is missing before this one.
             InvalidRecord: It is neither a block nor a barrier that this version can read.
         """
-        opened: Block | None = None
-        read: BarrierRead | BlockRead
-        if block.CODEC.knows(value):
-            opened = open_block(value)
-            read = BlockRead(epoch=opened.epoch, first=opened.first, next=opened.next)
-        else:
-            BARRIER.decode(value)
-            read = BarrierRead()
-        self.position, verdict = accept(self.position, offset, read)
+        self.position, verdict, block = take(self.position, offset, value)
         self.next_offset = offset + 1
-        return (opened if verdict is Verdict.ACCEPTED else None), verdict
+        return block, verdict
 
 
 def metadata_of(position: Position) -> str:

@@ -30,8 +30,8 @@ from fleetmeter_processors.metrics import SessionsMetrics
 from fleetmeter_processors.process import EXIT_CRASHED, Runtime, Stopped, main
 from fleetmeter_processors.settings import ProcessorSettings, SessionsSettings
 from fleetmeter_processors.snapshot_log import Fenced, SnapshotLog
-from fleetmeter_processors.startup import await_cluster
-from fleetmeter_schemas.errors import InvalidRecord
+from fleetmeter_processors.startup import Cluster, await_cluster
+from fleetmeter_schemas.errors import InvalidRecord, Unavailable
 from fleetmeter_schemas.tiling import Gap
 from fleetmeter_schemas.topics import METERED, SESSIONS
 
@@ -40,8 +40,9 @@ BATCH_RECORDS_MAX: Final = 64
 BATCH_WAIT_SECONDS: Final = 0.2
 FETCH_SECONDS: Final = 0.1
 WATCH_SECONDS: Final = 0.1
+PROBE_SECONDS: Final = 5.0
 STOP_SECONDS_MAX: Final = 5.0
-GC_THRESHOLDS: Final = (50_000, 20, 100)
+GC_THRESHOLDS: Final = (500_000, 10, 50)
 # Faust can lose its way without an error (a dead agent, a rebalance that waits for ever). Twice
 # the time that a rebalance may take.
 STALL_SECONDS_MAX: Final = 120.0
@@ -101,12 +102,14 @@ class Worker:
         """Work until asked to stop; the batch in hand is finished then."""
         self._app.loop = asyncio.get_running_loop()
         self._app.transport.Consumer = _Consumer  # type: ignore[misc] # its hook for this
-        starting = asyncio.ensure_future(self._app.start())
+        tasks = [asyncio.ensure_future(self._app.start()), asyncio.ensure_future(self._probe())]
         while not self._runtime.stopping.is_set():
             await asyncio.sleep(WATCH_SECONDS)
-            if starting.done():
-                starting.result()
+            for task in tasks:
+                if task.done():
+                    task.result()
             self._watch()
+            await self._post_due()
         await self._lock.acquire()
         finishing = (asyncio.to_thread(ledger.finish) for ledger in self._ledgers.values())
         # What cannot be written now is done again after the next restore.
@@ -122,6 +125,16 @@ class Worker:
                     await self._post(by_partition(events))
             self._moved_at = time.monotonic()
 
+    async def _post_due(self) -> None:
+        """Have written what has waited long enough: the next record may be long in coming."""
+        if self._lock.locked():
+            return
+        due: Batch = {number: [] for number, ledger in self._ledgers.items() if ledger.is_due}
+        if due:
+            async with self._lock:
+                with self._fatal():
+                    await self._post(due)
+
     async def _post(self, batch: Batch) -> None:
         """Hand each partition's records to its ledger, in threads: heartbeats must go on."""
         known = {partition: batch[partition] for partition in batch if partition in self._ledgers}
@@ -130,16 +143,16 @@ class Worker:
             for partition, records in known.items()
         )
         results = await asyncio.gather(*posting, return_exceptions=True)
-        for (partition, records), result in zip(known.items(), results, strict=True):
+        for partition, result in zip(known, results, strict=True):
             match result:
                 case Fenced():
-                    await self._on_fenced(partition, records[0].offset, result)
+                    await self._on_fenced(partition, result)
                 case BaseException():
                     raise result
 
-    async def _on_fenced(self, partition: int, offset: int, fenced: Fenced) -> None:
+    async def _on_fenced(self, partition: int, fenced: Fenced) -> None:
         """Give up a partition that another process has taken; fail if it is ours all the same."""
-        if await self._commit({partition: offset}):
+        if await self._commit({partition: self._ledgers[partition].next_offset}):
             raise fenced
         self._runtime.ops.set_ready(False)
         self._runtime.log.warning("partition.lost", partition=partition)
@@ -194,6 +207,20 @@ class Worker:
         named = {TP(self._topic, partition): offset for partition, offset in offsets.items()}
         consumer = cast("AIOKafkaConsumer", self._app.consumer)
         return await consumer._commit(named)  # noqa: SLF001 - there is no other way
+
+    async def _probe(self) -> None:
+        """Ask the brokers now and then: Faust tells nobody but the log that they are away."""
+        cluster, ops = Cluster(self._settings), self._runtime.ops
+        while True:
+            try:
+                await asyncio.to_thread(cluster.partition_counts)
+            except Unavailable as error:
+                if "kafka" not in ops.reasons:
+                    self._runtime.log.warning("kafka.away", why=str(error))
+                ops.set_unhealthy("kafka", str(error))
+            else:
+                ops.set_healthy("kafka")
+            await asyncio.sleep(PROBE_SECONDS)
 
     def _watch(self) -> None:
         """Fail when Faust has crashed or stands still."""

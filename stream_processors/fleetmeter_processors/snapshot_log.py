@@ -18,11 +18,11 @@ from confluent_kafka import (
 
 from fleetmeter_processors.backoff import delays
 from fleetmeter_processors.kafka import client_options
+from fleetmeter_processors.ledger import LogRecord
 from fleetmeter_processors.process import Runtime, Stopped
 from fleetmeter_processors.settings import ProcessorSettings
 from fleetmeter_schemas.topics import SESSIONS
 
-LogRecord = tuple[bytes, bytes | None]
 T = TypeVar("T")
 
 # An open transaction of a killed writer blocks read_committed readers for this long at most.
@@ -113,14 +113,20 @@ class SnapshotLog:
 
     def close(self) -> None:
         """Give the connections back. What was not committed is lost."""
+        self._runtime.ops.set_healthy(self._component)
         # Its own close() would abort the transaction at the broker, which a zombie may not.
         self._producer.purge()
         del self._producer
 
     def _transact(self, records: Sequence[LogRecord]) -> None:
         self._insist(self._producer.begin_transaction)
-        for key, value in records:
-            self._producer.produce(self._topic, value, key, self._partition)
+        try:
+            for key, value in records:
+                self._producer.produce(self._topic, value, key, self._partition)
+        except KafkaException as failure:
+            # Fenced meanwhile, a producer refuses records without a reason: the commit tells it.
+            if _error(failure).code() != KafkaError._FATAL:  # noqa: SLF001 - its public name
+                raise
         self._insist(lambda: self._producer.commit_transaction(CALL_SECONDS_MAX))
 
     def _insist(self, act: Callable[[], T]) -> T:

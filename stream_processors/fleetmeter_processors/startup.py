@@ -123,7 +123,13 @@ class Cluster:
     def _last_cluster_record(self) -> bytes | None:
         consumer = Consumer(
             self._options()
-            | {"group.id": "unused", "enable.auto.commit": False, "enable.partition.eof": True}
+            | {
+                "group.id": "unused",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                # The end of the partition is told when a fetch comes back empty.
+                "fetch.wait.max.ms": 10,
+            }
         )
         found: bytes | None = None
         try:

@@ -2,11 +2,11 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from fleetmeter_processors.window import WINDOW_IDS_MAX, WINDOW_MS
-from fleetmeter_schemas.tiling import UNKNOWN, Position
+from fleetmeter_schemas.tiling import Position
 
 TAIL_BYTES_MAX: Final = 64_000_000
 
@@ -18,15 +18,6 @@ class TailLimits:
     window_ms: int = WINDOW_MS
     ids_max: int = WINDOW_IDS_MAX
     bytes_max: int = TAIL_BYTES_MAX
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hint:
-    """Where a reader once stood, and the time it had heard; all UNKNOWN when never told."""
-
-    position: Position = field(default_factory=Position)
-    heard_ms: int = 0
-    log_time_ms: int = UNKNOWN
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,5 +1,7 @@
 """The floor that the chain is measured against: consumer and the lander's insert, no metering.
 
+What it reads has its verdict behind it already, so the rows are those that the chain writes.
+
 Run as a program it reads a topic until it has landed a given number of events, and says so.
 """
 
@@ -10,8 +12,6 @@ from typing import Any
 from confluent_kafka import Consumer, TopicPartition
 
 from fleetmeter_processors.container import container
-from fleetmeter_processors.enrichment import encode_enrichment
-from fleetmeter_processors.pricing import NO_COST
 from fleetmeter_processors.settings import LanderSettings
 from fleetmeter_processors.sink import Store
 from fleetmeter_schemas.codec import HEADER_BYTES
@@ -20,17 +20,6 @@ from fleetmeter_schemas.tables import migrations
 
 INSERT_BYTES_MAX = 50_000_000
 INSERT_SECONDS_MAX = 2.0
-# One verdict for all: what the meter would append is a constant here.
-SUFFIX = encode_enrichment(
-    project_id="floor",
-    first_start_time_us=1_767_621_256_903_000,
-    cost=NO_COST,
-    clock_skewed=False,
-    heard_ms=0,
-    partition=0,
-    offset=0,
-    log_time_ms=0,
-)
 
 
 def consumer(bootstrap_servers: str, topic: str) -> Consumer:
@@ -49,9 +38,8 @@ def consumer(bootstrap_servers: str, topic: str) -> Consumer:
 
 
 def land(store: Store, bodies: list[bytes]) -> None:
-    """Insert events, as the lander does."""
-    run = b"".join(body for event in bodies for body in (event, SUFFIX))
-    store.insert("events", container(schema("MeteredEvent"), [(len(bodies), run)]))
+    """Insert metered events, as the lander does."""
+    store.insert("events", container(schema("MeteredEvent"), [(len(bodies), b"".join(bodies))]))
 
 
 def main() -> None:

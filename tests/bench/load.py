@@ -16,14 +16,27 @@ from uuid import UUID
 from confluent_kafka import Producer
 
 from fleetmeter_local import recorded
-from fleetmeter_schemas.codec import Codec
-from fleetmeter_schemas.records import Event
+from fleetmeter_processors.enrichment import encode_enrichment
+from fleetmeter_processors.prefix import decode_event
+from fleetmeter_processors.pricing import Cost
+from fleetmeter_schemas.codec import HEADER_BYTES, Codec
+from fleetmeter_schemas.records import CostStatus, Event
 from fleetmeter_schemas.topics import PARTITIONER
 
 EVENT = Codec("Event")
 EVENT_BYTES = 768
 # What is not payload in an event of the mean.
 OTHER_BYTES = 190
+
+COST = Cost(
+    input_pico_usd=12_345_678_901,
+    output_pico_usd=1_234_567_890,
+    total_pico_usd=13_580_246_791,
+    computed_pico_usd=13_580_246_791,
+    status=CostStatus.PRICED,
+    price_id="genai-prices/anthropic/claude-opus-4-5",
+    price_match="exact",
+)
 
 Turn = list[dict[str, Any]]
 
@@ -96,6 +109,23 @@ def _usage(event: dict[str, Any]) -> Event:
     }
 
 
+def metered(load: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """The same events with a verdict behind them, as the meter would have appended it."""
+    for offset, (key, value) in enumerate(load):
+        start_time_us = decode_event(value, HEADER_BYTES).start_time_us
+        verdict = encode_enrichment(
+            project_id="floor",
+            first_start_time_us=start_time_us,
+            cost=COST,
+            clock_skewed=True,
+            heard_ms=offset,
+            partition=0,
+            offset=offset,
+            log_time_ms=start_time_us // 1000,
+        )
+        yield key, value + verdict
+
+
 def producer(bootstrap_servers: str) -> Producer:
     """A producer with the SDK's settings."""
     options: dict[str, Any] = {
@@ -129,9 +159,11 @@ def send(bootstrap_servers: str, topic: str, load: list[tuple[str, bytes]]) -> N
 
 
 def main() -> None:
-    """Arguments: bootstrap servers, topic, key hash in hex, seed, events, sessions."""
-    bootstrap_servers, topic, key_hash, seed, count, sessions = sys.argv[1:]
+    """Arguments: raw or metered, bootstrap servers, topic, key hash in hex, seed, two numbers."""
+    form, bootstrap_servers, topic, key_hash, seed, count, sessions = sys.argv[1:]
     endless = events(bytes.fromhex(key_hash), seed, int(sessions))
+    if form == "metered":
+        endless = metered(endless)
     load = list(islice(endless, int(count)))
     sys.stdout.write("ready\n")
     sys.stdout.flush()

@@ -15,8 +15,8 @@ from fleetmeter_schemas.identity import (
     key_hash,
     murmur2,
     partition_of,
-    short_hash,
     session_key,
+    short_hash,
     snapshot_key,
     split_snapshot_key,
 )

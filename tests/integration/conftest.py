@@ -15,8 +15,7 @@ from secrets import token_urlsafe
 import httpx
 import pytest
 
-from fleetmeter_local import kafka, tether
-from fleetmeter_local import store as store_process
+from fleetmeter_local import kafka, services, tether
 from fleetmeter_local.ports import free_ports
 
 START_SECONDS_MAX = 90.0
@@ -98,7 +97,7 @@ def running_store(folder: Path) -> Iterator[StoreProcess]:
         FLEETMETER_STORE_USER=address.user,
         FLEETMETER_STORE_PASSWORD=address.password,
     )
-    command = store_process.program(folder / "data", port)
+    command = services.store_command(folder / "data", port)
     with running(command, folder, lambda: answers(address.url), env) as process:
         yield StoreProcess(address=address, process=process)
 

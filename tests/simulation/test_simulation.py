@@ -17,8 +17,10 @@ from fleetmeter_processors.machine import TRANSITIONS, Input, Step
 from fleetmeter_processors.meter_partition import MeterPartition
 from fleetmeter_processors.metering import Metering, Sealed
 from fleetmeter_processors.window import Window
+from fleetmeter_schemas.block import CODEC as BLOCK
+from fleetmeter_schemas.block import open_block
 from fleetmeter_schemas.records import SessionState
-from fleetmeter_schemas.tiling import BarrierRead, Position, Verdict
+from fleetmeter_schemas.tiling import Position, Verdict
 from simulated_fleet import Broker, Fleet, SessionsProcess
 from simulation_oracle import CHECKS
 
@@ -110,12 +112,14 @@ def starts_from_the_hint(patch: pytest.MonkeyPatch) -> None:
 def trusts_every_block(patch: pytest.MonkeyPatch) -> None:
     """A reader that counts whatever block it meets."""
 
-    def accept(position: Position, offset: int, record: Any) -> tuple[Position, Verdict]:
-        if isinstance(record, BarrierRead):
-            return replace(position, metered_offset=offset, epoch=offset), Verdict.BARRIER
-        return replace(position, metered_offset=offset, next=record.next), Verdict.ACCEPTED
+    def take(position: Position, offset: int, data: bytes) -> tuple[Position, Verdict, Any]:
+        if not BLOCK.knows(data):
+            return replace(position, metered_offset=offset, epoch=offset), Verdict.BARRIER, None
+        block = open_block(data)
+        moved = replace(position, metered_offset=offset, next=block.next)
+        return moved, Verdict.ACCEPTED, block
 
-    patch.setattr(partition, "accept", accept)
+    patch.setattr(partition, "take", take)
 
 
 def forgets_ids(patch: pytest.MonkeyPatch) -> None:

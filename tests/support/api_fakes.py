@@ -128,6 +128,7 @@ class FakeTail:
         self.held: list[Snapshot] = []
         self.at: Progress | None = Progress(next=30, log_time_ms=NOW_MS - 500)
         self.begins_at = 0
+        self.checkpoint_at = 999
         self.waits: list[tuple[int, int, float]] = []
         self.asked: asyncio.Event | None = None
         self.until: asyncio.Event | None = None
@@ -144,6 +145,11 @@ class FakeTail:
         """How far the only partition has come."""
         assert partition == 0
         return self.at
+
+    def log_time_before(self, partition: int, offset: int) -> int | None:
+        """The log time of the only checkpoint."""
+        assert partition == 0
+        return self.at.log_time_ms if self.at and offset > self.checkpoint_at else None
 
     def floor(self, partition: int) -> int:
         """Where it begins."""
@@ -167,6 +173,7 @@ class FakeLanding:
         self.away = False
         self.events = 1_000
         self.snapshots = 1_000
+        self.asked = 0
 
     async def events_next(self, partition: int) -> int:
         """First raw offset that may be missing."""
@@ -178,6 +185,7 @@ class FakeLanding:
     async def snapshots_offset(self, partition: int) -> int:
         """Offset of sessions.v1 that was landed up to."""
         assert partition == 0
+        self.asked += 1
         if self.away:
             raise Unavailable("landing")
         return self.snapshots

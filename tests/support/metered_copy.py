@@ -1,17 +1,20 @@
 """Reads a namespace's logs whole, and copies a metered log record by record into another one."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
+from fleetmeter_schemas import topics
 from fleetmeter_schemas.codec import Codec
 from fleetmeter_schemas.identity import CHECKPOINT_KEY
 from fleetmeter_schemas.records import Snapshot
-from lander_stack import Stack, wait_for
+from lander_stack import Process, Stack, wait_for
 
-METERED, SESSIONS = "metered.v1", "sessions.v1"
+METERED, SESSIONS = topics.METERED.name, topics.SESSIONS.name
 SNAPSHOT = Codec("Snapshot")
 ANSWER_SECONDS_MAX = 20.0
 # Of whichever partition, by key: keys hold the session.
@@ -74,31 +77,50 @@ def committed(stack: Stack, group: str, name: str) -> list[int]:
         return [one.offset for one in consumer.committed(wanted, ANSWER_SECONDS_MAX)]
 
 
-def await_caught_up(stack: Stack) -> None:
-    """Wait until sessions and lander have read a metered log that grows no more, to its end."""
+def finish(stack: Stack, sessions: Process) -> None:
+    """Wait until a metered log that grows no more is read to its end, and its results landed.
+
+    Sessions writes what it knows a little later than it reads; it is stopped, so that it must.
+    """
     wanted = ends(stack, METERED)
     wait_for(lambda: committed(stack, "sessions", METERED) == wanted)
-    wait_for(lambda: committed(stack, "lander", METERED) == wanted)
+    assert sessions.stop() == 0
     last = [0] * len(wanted)
     for message in read(stack, SESSIONS):
         last[message.partition()] = message.offset() + 1
     wait_for(lambda: all(map(int.__ge__, committed(stack, "lander", SESSIONS), last)))
+    wait_for(lambda: committed(stack, "lander", METERED) == wanted)
 
 
-def snapshots(stack: Stack) -> tuple[Snapshots, int]:
-    """The last snapshot of each part of each session, as bytes; and how many were written."""
-    found: Snapshots = {}
-    written = 0
-    for message in read(stack, SESSIONS):
-        key, value = message.key(), message.value()
-        if key == CHECKPOINT_KEY:
-            continue
-        written += 1
-        if value is None:
-            found.pop(key, None)
-        else:
-            found[key] = value
-    return found, written
+def landed(stack: Stack) -> list[int]:
+    """The first raw offset of each partition that is not in the tables yet."""
+    topic = f"{stack.namespace}.{METERED}"
+    with reader(stack, "lander") as consumer:
+        wanted = [TopicPartition(topic, number) for number in partitions_of(consumer, topic)]
+        found = consumer.committed(wanted, ANSWER_SECONDS_MAX)
+        return [json.loads(one.metadata or "{}").get("next", -1) for one in found]
+
+
+def history(stack: Stack) -> list[tuple[int, bytes, bytes | None]]:
+    """All snapshots and tombstones that were written: partition, key and value."""
+    written = [
+        (message.partition(), message.key(), message.value()) for message in read(stack, SESSIONS)
+    ]
+    return sorted((one for one in written if one[1] != CHECKPOINT_KEY), key=itemgetter(0))
+
+
+def snapshots(stack: Stack) -> Snapshots:
+    """The last snapshot of each part of each session, as bytes."""
+    found: dict[bytes, bytes | None] = {key: value for _, key, value in history(stack)}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def unchanged_since(found: Snapshots, nexts: list[int]) -> Snapshots:
+    """The snapshots that were written before the raw log came to these offsets."""
+    records = {key: SNAPSHOT.decode(value) for key, value in found.items()}
+    return {
+        key: found[key] for key, one in records.items() if one["next"] <= nexts[one["partition"]]
+    }
 
 
 def decoded(found: Snapshots) -> list[Snapshot]:
@@ -109,7 +131,11 @@ def decoded(found: Snapshots) -> list[Snapshot]:
 def copy_metered(origin: Stack, replica: Stack) -> int:
     """Copy each record of metered.v1 to its own partition and offset; returns how many."""
     producer = Producer(
-        {"bootstrap.servers": replica.bootstrap_servers, "enable.idempotence": True}
+        {
+            "bootstrap.servers": replica.bootstrap_servers,
+            "enable.idempotence": True,
+            "message.max.bytes": int(topics.METERED.settings["max.message.bytes"]),
+        }
     )
     copied: list[tuple[int, int]] = []
     written: list[tuple[int, int]] = []

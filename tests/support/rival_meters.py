@@ -4,11 +4,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from fleetmeter_processors.hint import Hint
 from fleetmeter_processors.judge import Judge
 from fleetmeter_processors.meter_partition import MeterPartition
 from fleetmeter_processors.metering import Metering, Sealed
 from fleetmeter_processors.pricing import Pricer
-from fleetmeter_processors.tail import Hint, TailLimits
+from fleetmeter_processors.tail import TailLimits
 from fleetmeter_processors.window import WindowLimits
 from fleetmeter_schemas.block import CODEC as BLOCK
 from fleetmeter_schemas.block import Block, open_block

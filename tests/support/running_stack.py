@@ -101,7 +101,9 @@ class Processes:
 
     def pid(self, name: str) -> int:
         """The pid of one that runs."""
-        (found,) = (each.pid for each in supervisor.status(self.stack.data_dir) if each.name == name)
+        (found,) = (
+            each.pid for each in supervisor.status(self.stack.data_dir) if each.name == name
+        )
         assert found is not None, f"{name} does not run"
         return found
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from fleetmeter_processors.bounded import Limits
 from fleetmeter_processors.control import ControlState
+from fleetmeter_processors.hint import Hint
 from fleetmeter_processors.judge import Judge, Raw
 from fleetmeter_processors.meter_partition import MeterPartition, Phase
 from fleetmeter_processors.metering import BlockLimits, Metering, cuts
 from fleetmeter_processors.partition import PartitionState
 from fleetmeter_processors.pricing import Pricer
-from fleetmeter_processors.tail import Hint, TailLimits
+from fleetmeter_processors.tail import TailLimits
 from fleetmeter_processors.window import WindowLimits
 from fleetmeter_schemas import topics
 from fleetmeter_schemas.codec import Codec

@@ -130,6 +130,16 @@ class Project:
         assert answer.status_code == 200, answer.text
         return [orjson.loads(line) for line in answer.content.splitlines()]
 
+    def await_rows(self, wanted: list[dict[str, Any]], sql: str, **parameters: str) -> None:
+        """Wait until a statement gives these rows: snapshots land a little later."""
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            found[:] = self.rows(sql, **parameters)
+            return found == wanted
+
+        wait_until(look, found)
+
     def eventually(
         self,
         session_id: str,

@@ -1,18 +1,26 @@
 -- What people query: one row a session, one row an event; money in USD, times without units.
+-- How a session ended is told by one of its parts, as the session machine would have had it, had it
+-- not forgotten: the last verdict, else the first end without one, else whatever the last part says.
 CREATE VIEW IF NOT EXISTS {database}.session_totals AS
+WITH
+    multiIf(
+        parts.state != 'ended', (0, toInt128(part)),
+        parts.end_state = 'Indeterminate', (1, -toInt128(part)),
+        (2, toInt128(part))
+    ) AS weight
 SELECT
     project_id,
     session_id,
-    argMax(state, part) AS state,
-    argMax(end_state, part) AS end_state,
-    argMax(end_state_reason, part) AS end_state_reason,
+    argMax(parts.state, weight) AS state,
+    argMax(parts.end_state, weight) AS end_state,
+    argMax(parts.end_state_reason, weight) AS end_state_reason,
     min(started_at_us) AS started_at,
-    argMax(ended_at_us, part) AS ended_at,
+    argMax(tuple(ended_at_us), weight).1 AS ended_at,
     max(last_event_at_us) AS last_event_at,
-    argMax(name, part) AS name,
-    argMax(user_id, part) AS user_id,
-    argMax(conversation_id, part) AS conversation_id,
-    argMax(tags, part) AS tags,
+    argMaxIf(parts.name, part, parts.name != '') AS name,
+    argMaxIf(parts.user_id, part, parts.user_id != '') AS user_id,
+    argMaxIf(parts.conversation_id, part, parts.conversation_id != '') AS conversation_id,
+    arrayDistinct(arrayFlatten(arraySort(groupArray((part, parts.tags))).2)) AS tags,
     sum(toInt128(numbers.events)) AS events,
     sum(toInt128(numbers.llm_calls)) AS llm_calls,
     sum(toInt128(numbers.tool_calls)) AS tool_calls,
@@ -25,9 +33,9 @@ SELECT
     sum(toInt128(numbers.reasoning_tokens)) AS reasoning_tokens,
     divideDecimal(toDecimal256(sum(toInt128(numbers.cost_pico_usd)), 0), toDecimal256(1000000000000, 0), 12) AS cost_usd,
     sum(toInt128(numbers.unpriced_events)) AS unpriced_events,
-    max(revision) AS revision,
+    sum(parts.revision) AS revision,
     max(log_time_ms) AS as_of
-FROM {database}.sessions FINAL
+FROM {database}.sessions AS parts FINAL
 GROUP BY project_id, session_id;
 
 CREATE VIEW IF NOT EXISTS {database}.event_list AS

@@ -121,6 +121,25 @@ def test_newest_sessions_come_first(world: World) -> None:
     assert (answer["caught_up"], answer["lag_ms"]) == (True, 500)
 
 
+def test_list_is_as_old_as_what_has_landed(world: World) -> None:
+    """A session that is still on its way to the tables is missing: the list does not deny it."""
+    world.store.snapshots = [snapshot()]
+    world.landing.snapshots = world.tail.checkpoint_at
+    answer = world.get("/v1/sessions").json()
+    assert (answer["caught_up"], answer["as_of"]) == (False, None)
+    world.landing.away = True
+    assert world.get("/v1/sessions").json()["caught_up"] is False
+
+
+def test_list_asks_once_how_far_the_lander_is(world: World) -> None:
+    """However many sessions are listed, the brokers are asked once for each partition."""
+    world.tail.begins_at = 5_000
+    world.store.snapshots = [snapshot(session_id=str(number)) for number in range(50)]
+    listed = world.get("/v1/sessions").json()["sessions"]
+    assert {(one["caught_up"], one["lag_ms"]) for one in listed} == {(False, 9_000)}
+    assert world.landing.asked == 2  # for the list itself, and for its sessions
+
+
 def test_list_has_the_canonical_end_state(world: World) -> None:
     """The word that was sent is told by /v2 only; the list tells what it means."""
     said = snapshot(state="ended", end_state="Failure", end_state_said="Fail")

@@ -118,9 +118,10 @@ def test_older_parts_that_may_still_come_are_not_kept(world: World) -> None:
     """Before the lander has come to the tail's beginning, what the store has is not the last."""
     world.tail.begins_at = 5_000
     world.tail.held = [snapshot(part=50, next=60)]
-    before = world.get(STATS).json()["events"]
+    before = world.get(STATS).json()
     world.store.snapshots = [snapshot()]
-    assert (before, world.get(STATS).json()["events"]) == (2, 4)
+    assert (before["events"], world.get(STATS).json()["events"]) == (2, 4)
+    assert before["flags"] == ["older_parts_unknown"]
 
 
 def test_store_away_other_session_is_unavailable(world: World) -> None:

@@ -9,7 +9,8 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from itertools import product
+from typing import Any, cast
 from uuid import uuid4
 
 import httpx
@@ -21,6 +22,7 @@ from api_stack import Address, Stack, event_row
 from fleetmeter_api import statements
 from fleetmeter_api.app import create_app, real_ports
 from fleetmeter_api.models import Stats
+from fleetmeter_api.sessions import merge
 from fleetmeter_api.settings import ApiSettings
 from fleetmeter_local.ports import free_ports
 
@@ -220,6 +222,50 @@ def test_stored_sessions_are_exact(stack: Stack, project: str) -> None:
             assert {name: told[name] for name in expected} == expected
 
     run(work)
+
+
+ENDINGS: dict[str, dict[str, Any]] = {
+    "open": {"tags": ["a", "b"], "name": "n"},
+    "silent": {"state": "timed_out", "end_state_reason": "idle_timeout", "tags": ["c"]},
+    "unsaid": {"state": "ended", "user_id": "u"},
+    "success": {"state": "ended", "end_state": "Success", "tags": ["b"]},
+    "failure": {"state": "ended", "end_state": "Failure", "conversation_id": "c", "name": "m"},
+}
+
+
+def test_the_view_tells_what_the_api_tells(stack: Stack, project: str) -> None:
+    """However the parts of a session ended, session_totals merges them as the api does."""
+    sessions = {
+        "-".join(names): [
+            snapshot(
+                project_id=project,
+                session_id="-".join(names),
+                part=part,
+                next=part + 1,
+                revision=part + 1,
+                ended_at_us=None if name == "open" else START_US + part,
+                **ENDINGS[name],
+            )
+            for part, name in enumerate(names)
+        ]
+        for names in product(ENDINGS, repeat=3)
+    }
+    stack.land(*(part for parts in sessions.values() for part in parts))
+    told = stack.command(
+        b"SELECT session_id, state, end_state, end_state_reason, name, user_id, conversation_id,"
+        b" tags, revision, toUnixTimestamp64Micro(ended_at) AS ended_at_us"
+        b" FROM session_totals WHERE project_id = {project_id:String} FORMAT JSONEachRow",
+        project_id=project,
+    )
+    rows = {row["session_id"]: row for row in map(json.loads, told.splitlines())}
+    merged = {session_id: cast("Any", merge(parts)) for session_id, parts in sessions.items()}
+    assert rows.keys() == merged.keys()
+    assert [] == [
+        (session_id, name, merged[session_id][name], value)
+        for session_id, row in rows.items()
+        for name, value in row.items()
+        if merged[session_id][name] != (int(value) if name == "revision" else value)
+    ]
 
 
 def test_api_that_starts_while_the_lander_is_behind(stack: Stack, project: str) -> None:

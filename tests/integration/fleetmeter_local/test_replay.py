@@ -79,7 +79,7 @@ def test_sessions_still_running_are_open(command: Command, file: Path) -> None:
 
 def test_a_killed_writer_changes_nothing(data_dir: Path, file: Path, api_key: str) -> None:
     """Its events come again under the same ids, and count once."""
-    arguments = ["--api-key", api_key, "--writers", "2", "--speed", "2000000", "--json"]
+    arguments = ["--api-key", api_key, "--writers", "2", "--speed", "400000", "--json"]
     replay = subprocess.Popen(
         [
             *(sys.executable, "-m", "fleetmeter_local.cli", "replay", str(file)),

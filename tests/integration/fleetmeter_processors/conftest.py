@@ -1,10 +1,17 @@
 """A migrated namespace for tests of processors on the real broker and store."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from pydantic import SecretStr
 
+from fleetmeter_processors import migrate
+from fleetmeter_processors.ops import Ops
+from fleetmeter_processors.process import Runtime
+from fleetmeter_processors.settings import MigrateSettings
 from lander_stack import Stack
 
 
@@ -23,6 +30,14 @@ def unmigrated(broker: str, store: Any, tmp_path: Path) -> Stack:
 @pytest.fixture
 def stack(unmigrated: Stack) -> Stack:
     """Give a migrated namespace of the test's own, with two partitions."""
-    done = unmigrated.run("migrate", FLEETMETER_PARTITIONS="2")
-    assert done.returncode == 0, done.stderr
+    settings = MigrateSettings(
+        namespace=unmigrated.namespace,
+        bootstrap_servers=unmigrated.bootstrap_servers,
+        store_url=unmigrated.store_url,
+        store_user=unmigrated.store_user,
+        store_password=SecretStr(unmigrated.store_password),
+        partitions=2,
+    )
+    runtime = Runtime(stopping=threading.Event(), ops=Ops(), log=structlog.get_logger())
+    migrate.run(settings, runtime)
     return unmigrated

@@ -195,7 +195,7 @@ def test_it_waits_for_a_store_that_is_away(
     run_store: Callable[[Path], AbstractContextManager[Any]],
     tmp_path: Path,
 ) -> None:
-    """Health is red and offsets stay while the store is killed; back again, all is landed."""
+    """Offsets stay while the store sleeps, and follow when it wakes; once killed, health is red."""
     folder = tmp_path / "store"
     folder.mkdir()
     epoch = stack.barrier(0)

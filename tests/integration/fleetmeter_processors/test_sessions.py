@@ -272,11 +272,11 @@ def test_every_session_gets_its_snapshot(stack: Stack) -> None:
 
 
 def test_kills_in_the_middle_change_nothing(stack: Stack) -> None:
-    """After four `kill -9` the final snapshots, values and revisions, are the undisturbed ones."""
-    logs = [story(partition, blocks=200, width=20) for partition in range(PARTITIONS)]
+    """After three `kill -9` the final snapshots, values and revisions, are the undisturbed ones."""
+    logs = [story(partition, blocks=120, width=20) for partition in range(PARTITIONS)]
     with stack.worker("a", **MANY_TRANSACTIONS) as worker:
-        for part in range(4):
-            first, end = 40 * part, 40 * (part + 1)
+        for part in range(3):
+            first, end = 30 * part, 30 * (part + 1)
             for log in logs:
                 stack.append(log, first, end)
             await_that(lambda: worker.transactions > 0)
@@ -284,26 +284,26 @@ def test_kills_in_the_middle_change_nothing(stack: Stack) -> None:
             assert min(stack.checkpoints().values(), default=-1) < end - 1
             worker.start()
         for log in logs:
-            stack.append(log, 160)
+            stack.append(log, 90)
         stack.await_all(logs)
     assert readable(stack.snapshots()) == readable(expected_snapshots(logs))
 
 
 def test_partitions_move_between_workers(stack: Stack) -> None:
     """A second worker takes its share in the middle, then, when the first one leaves, the rest."""
-    logs = [story(partition, blocks=180, width=20) for partition in range(PARTITIONS)]
+    logs = [story(partition, blocks=110, width=20) for partition in range(PARTITIONS)]
     with stack.worker("a", **MANY_TRANSACTIONS) as first:
         for log in logs:
-            stack.append(log, 0, 90)
+            stack.append(log, 0, 60)
         await_that(lambda: first.transactions > 0)
         with stack.worker("b", **MANY_TRANSACTIONS) as second:
             await_that(lambda: len(first.assigned) == len(second.assigned) == PARTITIONS // 2)
             for log in logs:
-                stack.append(log, 90, 120)
+                stack.append(log, 60, 80)
             first.signal(signal.SIGTERM)
             assert first.wait() == 0
             for log in logs:
-                stack.append(log, 120)
+                stack.append(log, 80)
             stack.await_all(logs)
             assert len(second.assigned) == PARTITIONS
     assert readable(stack.snapshots()) == readable(expected_snapshots(logs))

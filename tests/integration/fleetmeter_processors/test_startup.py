@@ -12,7 +12,8 @@ from fleetmeter_local.ports import free_ports
 from fleetmeter_processors.ops import Ops
 from fleetmeter_processors.process import Runtime
 from fleetmeter_processors.settings import StoreSettings
-from fleetmeter_processors.startup import await_cluster, await_store
+from fleetmeter_processors.startup import await_cluster
+from fleetmeter_processors.store_check import await_store
 from fleetmeter_schemas import topics
 from fleetmeter_schemas.errors import ConfigError
 from lander_stack import Stack, wait_for

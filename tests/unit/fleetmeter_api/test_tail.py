@@ -59,6 +59,15 @@ def test_tombstone_changes_nothing(tail: Tail) -> None:
     assert tail.parts(PROJECT, SESSION) == [snapshot()]
 
 
+def test_checkpoints_tell_how_old_an_offset_is(tail: Tail) -> None:
+    """What has landed up to an offset is as old as the last checkpoint before it."""
+    tail.read(0, 4, CHECKPOINT_KEY, checkpoint(7))
+    tail.read(0, 6, CHECKPOINT_KEY, checkpoint(9))
+    told = [tail.log_time_before(0, offset) for offset in (4, 5, 6, 7)]
+    assert [None, 70, 70, 90] == told
+    assert tail.log_time_before(1, 99) is None
+
+
 def test_checkpoints_are_progress(tail: Tail) -> None:
     """The last checkpoint of a partition says how far it has come."""
     assert tail.progress(0) is None

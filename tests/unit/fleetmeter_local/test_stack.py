@@ -97,3 +97,4 @@ def test_what_leads_elsewhere_is_known() -> None:
     }
     expected = ["FLEETMETER_API_KEY", "FLEETMETER_KAFKA_SASL_USERNAME"]
     assert expected == stacks.foreign(caller)
+    assert {"PATH", "FLEETMETER_LOG_LEVEL"} == stacks.own(caller).keys()

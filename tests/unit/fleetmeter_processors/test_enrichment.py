@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetmeter_processors.enrichment import encode_enrichment, read_events
-from fleetmeter_processors.pricing import NO_COST, Cost, CostStatus
+from fleetmeter_processors.pricing import NO_COST, Cost
 from fleetmeter_schemas.block import Items
 from fleetmeter_schemas.codec import HEADER_BYTES
 from fleetmeter_schemas.definitions import schema
 from fleetmeter_schemas.errors import InvalidRecord
+from fleetmeter_schemas.records import CostStatus
 from meter_records import EVENT, PROJECT, START_US, event, llm
 
 LONGS = st.integers(-(2**63), 2**63 - 1)

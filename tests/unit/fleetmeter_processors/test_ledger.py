@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from fleetmeter_processors.ledger import REST_FACTOR, Ledger, LogRecord, MeteredRecord
+from fleetmeter_processors.ledger import REST_SECONDS_PER_SNAPSHOT, Ledger, LogRecord, MeteredRecord
 from fleetmeter_processors.metrics import SessionsMetrics
 from fleetmeter_schemas.codec import Codec
 from fleetmeter_schemas.identity import CHECKPOINT_KEY, snapshot_key
@@ -104,6 +104,7 @@ def undisturbed() -> dict[bytes, object]:
     one = ledger(log)
     for record in records(STORY):
         one.post([record])
+    one.finish()
     return log.latest()
 
 
@@ -123,25 +124,34 @@ def test_a_batch_is_one_transaction_with_its_checkpoint_last() -> None:
     assert CHECKPOINT.decode(value)["metered_offset"] == 1
 
 
-def test_after_a_long_transaction_the_next_one_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_transaction_the_next_one_waits_for_each_snapshot_written() -> None:
     """A busy partition gathers changes; what is gathered is written by a later call."""
     clock = Clock()
     log = MemoryLog()
     one = ledger(log, clock=clock)
-    honest = log.write
-
-    def slow(found: Sequence[LogRecord]) -> None:
-        clock.seconds += 0.1
-        honest(found)
-
-    monkeypatch.setattr(log, "write", slow)
     one.post(records(STORY, 0, 2))
+    written = len(log.transactions[0]) - 1
     one.post(records(STORY, 2, 3))
-    assert len(log.transactions) == 1
+    assert (written, len(log.transactions)) == (4, 1)
 
-    clock.seconds += REST_FACTOR * 0.1
+    clock.seconds += written * REST_SECONDS_PER_SNAPSHOT
     one.post(records(STORY, 3, 4))
     assert len(log.transactions) == 2
+
+
+def test_what_waits_needs_no_record_to_be_written() -> None:
+    """When nothing more comes, whoever drives the ledger is told that something is due."""
+    clock = Clock()
+    log = MemoryLog()
+    one = ledger(log, clock=clock)
+    one._rest_seconds = 1.0
+    one.post(records(STORY))
+    assert (one.is_due, log.transactions) == (False, [])
+
+    clock.seconds += 1.0
+    assert one.is_due
+    one.post([])
+    assert (one.is_due, len(log.transactions)) == (False, 1)
 
 
 def test_what_waits_is_written_at_the_end() -> None:
@@ -207,6 +217,7 @@ def take_all(log: MemoryLog, cuts: list[int], snapshots_max: int) -> None:
         end = first + cuts[turn % len(cuts)]
         one.post(records(STORY, first, end))
         first, turn = end, turn + 1
+    one.finish()
 
 
 def test_what_was_taken_before_is_skipped() -> None:

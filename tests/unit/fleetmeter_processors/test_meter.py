@@ -10,7 +10,7 @@ import structlog
 from confluent_kafka import KafkaError, Message
 from prometheus_client import CollectorRegistry
 
-from fleetmeter_processors.hint import hint_text, read_hint
+from fleetmeter_processors.hint import Hint, hint_text, read_hint
 from fleetmeter_processors.judge import Judge, Raw
 from fleetmeter_processors.meter import Meter, _Held, count
 from fleetmeter_processors.meter_partition import Phase
@@ -20,7 +20,6 @@ from fleetmeter_processors.ops import Ops
 from fleetmeter_processors.process import Runtime
 from fleetmeter_processors.raw_log import by_partition, tick
 from fleetmeter_processors.settings import MeterSettings
-from fleetmeter_processors.tail import Hint
 from fleetmeter_schemas.tiling import Position
 from meter_records import EVENT, FakeKeys
 from rival_meters import FakeLog, FakePort, deliver, meter_on
@@ -72,6 +71,12 @@ def test_records_are_sorted_by_partition() -> None:
     assert [error] == errors
 
 
+def deliver_to(port: FakePort) -> None:
+    """What is on its way reaches the log; the reports wait to be told."""
+    while port.sent:
+        port.land()
+
+
 def test_a_partition_taken_back_is_not_fed_what_was_fetched_before() -> None:
     """Records that were passed over while another meter had it are read first, not lost."""
     log = FakeLog()
@@ -85,7 +90,7 @@ def test_a_partition_taken_back_is_not_fed_what_was_fetched_before() -> None:
     meter._runtime = Runtime(stopping=threading.Event(), ops=Ops(), log=structlog.get_logger())
     meter._settings = MeterSettings()
     meter._metrics = MeterMetrics(CollectorRegistry())
-    meter._metered = cast("Any", SimpleNamespace(poll=lambda _seconds: port.sent and port.land()))
+    meter._metered = cast("Any", SimpleNamespace(poll=lambda _seconds: deliver_to(port)))
     meter._block_limits = BlockLimits()
     own_log = cast("Any", SimpleNamespace(landed=port.landed, waited_seconds=0.0))
     meter._held = {0: _Held(partition, own_log, heard_at=0.0, claimed_at=0.0)}

@@ -9,7 +9,8 @@ import pytest
 from genai_prices.types import ClauseEquals, ModelInfo, ModelPrice, Provider
 
 from fleetmeter_processors.price_resolver import PriceMatch, PriceResolver
-from fleetmeter_processors.pricing import NAME_LENGTH_MAX, Cost, CostStatus, Pricer, Tokens
+from fleetmeter_processors.pricing import NAME_LENGTH_MAX, Cost, Pricer, Tokens
+from fleetmeter_schemas.records import CostStatus
 
 USD = 10**12
 

@@ -16,7 +16,8 @@ from genai_prices.types import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetmeter_processors.pricing import CostStatus, Pricer, Tokens
+from fleetmeter_processors.pricing import Pricer, Tokens
+from fleetmeter_schemas.records import CostStatus
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EXACT = Context(prec=100)

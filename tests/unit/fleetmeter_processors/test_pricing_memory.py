@@ -4,7 +4,8 @@ import tracemalloc
 
 from genai_prices.data_snapshot import get_snapshot
 
-from fleetmeter_processors.pricing import CACHED_NAMES_MAX, CostStatus, Pricer, Tokens
+from fleetmeter_processors.pricing import CACHED_NAMES_MAX, Pricer, Tokens
+from fleetmeter_schemas.records import CostStatus
 
 TOKENS = Tokens(input=1_000, output=10)
 

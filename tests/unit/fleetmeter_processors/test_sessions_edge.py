@@ -1,20 +1,27 @@
 """What the sessions process makes of its settings, and what it relies on inside Faust."""
 
+import asyncio
 import inspect
+import threading
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import faust
 import pytest
+import structlog
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types.enums import ProcessingGuarantee
 from pydantic import SecretStr
 
+from fleetmeter_processors import sessions
 from fleetmeter_processors.ledger import MeteredRecord
+from fleetmeter_processors.ops import Ops
+from fleetmeter_processors.process import Runtime
 from fleetmeter_processors.sessions import by_partition, credentials, faust_app
 from fleetmeter_processors.settings import SessionsSettings
+from fleetmeter_schemas.errors import Unavailable
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,41 @@ def test_the_app_keeps_to_itself() -> None:
     assert conf.topic_disable_leader
     assert str(conf.processing_guarantee) == str(ProcessingGuarantee.AT_LEAST_ONCE)
     assert (conf.id, conf.consumer_group_instance_id) == ("n.sessions", "n-sessions-7")
+
+
+class Answered(Exception):  # noqa: N818 - it ends the test's loop
+    """The brokers were asked often enough."""
+
+
+class FakeCluster:
+    """Brokers that are away, then back; notes what health said when it was asked."""
+
+    def __init__(self, ops: Ops) -> None:
+        self.ops = ops
+        self.told: list[dict[str, str]] = []
+
+    def partition_counts(self) -> dict[str, int]:
+        """Fail at first."""
+        self.told.append(self.ops.reasons)
+        match len(self.told):
+            case 1:
+                raise Unavailable("gone")
+            case 2:
+                return {}
+        raise Answered
+
+
+def test_health_follows_the_brokers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a record to take or write, health turns red while Kafka is away, and green again."""
+    runtime = Runtime(stopping=threading.Event(), ops=Ops(), log=structlog.get_logger())
+    cluster = FakeCluster(runtime.ops)
+    monkeypatch.setattr(sessions, "Cluster", lambda _settings: cluster)
+    monkeypatch.setattr(sessions, "PROBE_SECONDS", 0)
+    worker = sessions.Worker.__new__(sessions.Worker)  # without its app
+    worker._settings, worker._runtime = SessionsSettings(), runtime
+    with pytest.raises(Answered):
+        asyncio.run(worker._probe())
+    assert [{}, {"kafka": "gone"}, {}] == cluster.told
 
 
 @pytest.mark.parametrize("step", ["consumer.perform_seek()", "consumer.resume_flow()"])
