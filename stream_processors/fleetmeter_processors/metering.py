@@ -16,7 +16,7 @@ from fleetmeter_processors.fold import Fold
 from fleetmeter_processors.judge import Accepted, Judge, Keys, Raw, Reason, Rejected
 from fleetmeter_processors.numbers import NOTHING, Verdict, counts_of, difference
 from fleetmeter_processors.prefix import Prefix
-from fleetmeter_processors.pricing import NO_COST, Cost, Pricer, Tokens
+from fleetmeter_processors.pricing import NO_COST, Cost, Pricer, Tokens, provided
 from fleetmeter_processors.window import EventKey, Seen, Window, WindowLimits
 from fleetmeter_schemas.block import Block, encode_block
 from fleetmeter_schemas.definitions import schema
@@ -212,7 +212,7 @@ class Metering:
 
     def _cost(self, key: EventKey, prefix: Prefix) -> Cost:
         if prefix.kind is not Kind.LLM:
-            return NO_COST
+            return _own_cost(prefix)
         cost = self._pricer.price(
             provider=prefix.provider,
             model=prefix.model,
@@ -261,7 +261,7 @@ class Metering:
 
     def _remember(self, key: EventKey, prefix: Prefix, seen: Seen, cost_status: str) -> None:
         self._window.put(key, seen)
-        if prefix.parent_id and cost_status in _PRICED:
+        if prefix.parent_id and prefix.kind is Kind.LLM and cost_status in _PRICED:
             self._window.put_parent((key[0], key[1], prefix.parent_id), seen.log_time_ms)
 
 
@@ -273,6 +273,12 @@ def _counted(event: Accepted, cost: Cost) -> Verdict:
         cost.input_pico_usd,
         cost.output_pico_usd,
     )
+
+
+def _own_cost(prefix: Prefix) -> Cost:
+    """Of the other kinds only a tool may cost something, and only if its writer says so."""
+    said = prefix.reported_cost_pico_usd
+    return NO_COST if said is None or prefix.kind is not Kind.TOOL else provided(said)
 
 
 def _aggregate(cost: Cost) -> Cost:

@@ -1,7 +1,8 @@
 """What one event adds to its session's sums; sums up nothing itself.
 
-Token counts and costs belong to `llm` events only, and not to an `aggregate`, whose parts are
-counted elsewhere: what tools and agents report of their parts' usage would be counted twice.
+Token counts belong to `llm` events only, and not to an `aggregate`, whose parts are counted
+elsewhere: what tools and agents report of their parts' usage would be counted twice. A tool may
+have a cost of its own.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ _KIND_NUMBERS: Final = {
     Kind.ERROR: "errors",
 }
 _TOKENS_AT: Final = NUMBER_NAMES.index("input_tokens")
+_COST_AT: Final = NUMBER_NAMES.index("cost_pico_usd")
 
 
 def _plain(kind: Kind, *, skewed: int) -> Counts:
@@ -61,7 +63,7 @@ def counts_of(prefix: Prefix, verdict: Verdict) -> Counts:
     if plain is None:
         return NOTHING
     if kind is not Kind.LLM or cost_status == CostStatus.AGGREGATE:
-        return plain
+        return plain if cost is None else (*plain[:_COST_AT], cost, *plain[_COST_AT + 1 :])
     return (
         *plain[:_TOKENS_AT],
         prefix.input_tokens or 0,

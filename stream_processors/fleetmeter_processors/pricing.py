@@ -5,7 +5,7 @@ guess. Project overrides will stand between the first two, in `Pricer.price`. Pr
 to the event's total, which is rounded half-even to a whole pico-USD (10^-12 USD).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from fleetmeter_processors.price_resolver import BUNDLED_PRICES, PriceResolver, canonical_tier
@@ -63,8 +63,13 @@ def _without_cost(status: CostStatus) -> Cost:
     )
 
 
-# The verdict on events of kinds that never cost anything: the meter prices LLM calls only.
+# The verdict on events that cost nothing: the price list knows LLM calls only.
 NO_COST = _without_cost(CostStatus.NONE)
+
+
+def provided(pico_usd: int) -> Cost:
+    """What a writer said that something without a price list cost, such as a tool."""
+    return replace(_without_cost(CostStatus.PROVIDED), total_pico_usd=pico_usd)
 _UNPRICED = _without_cost(CostStatus.UNPRICED)
 _NO_USAGE = _without_cost(CostStatus.NO_USAGE)
 _INVALID_USAGE = _without_cost(CostStatus.INVALID_USAGE)

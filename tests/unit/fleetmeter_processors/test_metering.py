@@ -209,6 +209,16 @@ def test_a_span_around_priced_calls_is_an_aggregate() -> None:
     assert totals["cost_pico_usd"] == 3_500_000_000
 
 
+def test_a_tool_costs_what_its_writer_says() -> None:
+    """A tool's own cost counts beside that of the call it happened in; an action's does not."""
+    tool = event(event_id="t", kind="tool", parent_id="call", reported_cost_pico_usd=7)
+    action = event(event_id="a", kind="action", reported_cost_pico_usd=5)
+    block = sealed(metering(), tool, action, llm(event_id="call"))
+    statuses = [said["cost_status"] for _, said in events_of([block])]
+    assert ["provided", "none", "priced"] == statuses
+    assert sums(block)["cost_pico_usd"] == 3_500_000_007
+
+
 def test_lifecycle_events_are_metered_once() -> None:
     """An end that is written twice ends once."""
     block = sealed(metering(), ended(sequence=0), ended(sequence=0))
