@@ -203,7 +203,10 @@ class Judge:
             raise InvalidRecord(Reason.WRONG_KEY)
         if partition != self._partition:
             raise InvalidRecord(Reason.WRONG_PARTITION, f"partition {partition} is the key's")
-        if prefix.kind is not Kind.HEARTBEAT or prefix.event_id:
+        # A quarter of the bound fits whatever its characters are.
+        if not 0 < len(prefix.event_id) * 4 <= ID_BYTES_MAX and (
+            prefix.event_id or prefix.kind is not Kind.HEARTBEAT
+        ):
             checked_id(prefix.event_id, Reason.EVENT_ID)
         if len(prefix.writer_id) * 4 > ID_BYTES_MAX:
             checked_id(prefix.writer_id, Reason.WRITER_ID)

@@ -36,6 +36,7 @@ RECORDS_MAX = 16
 # A full batch waits so long for the running insert before its partitions are paused: pausing
 # throws away what was fetched ahead.
 PATIENCE_SECONDS = 1.0
+REST_BYTES_PER_MS = 20_000
 REVOKE_SECONDS_MAX = 5.0
 
 
@@ -148,7 +149,10 @@ class Lander:
         age_ms = (self._clock() - self._begun) * 1000
         longest_ms = self._settings.lander_batch_wait_ms
         if quiet:
-            longest_ms = min(longest_ms, self._settings.lander_batch_quiet_ms)
+            # The more there is, the longer more of it is waited for: few large inserts cost less
+            # than many small ones, above all in merges.
+            rest_ms = self._batch.bytes // REST_BYTES_PER_MS
+            longest_ms = min(longest_ms, self._settings.lander_batch_quiet_ms + rest_ms)
         return self._is_full() or age_ms >= longest_ms
 
     def _start(self) -> None:

@@ -3,7 +3,6 @@
 `python -m fleetmeter_processors.meter`
 """
 
-import gc
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -44,7 +43,6 @@ RENEW_SECONDS: Final = 3_600.0
 # Longer than a heartbeat: a fenced meter first learns whether the partition is still its own.
 RETAKE_SECONDS: Final = 4.0
 FINISH_SECONDS_MAX: Final = 10.0
-GC_THRESHOLDS: Final = (500_000, 10, 50)
 ANSWER_SECONDS_MAX: Final = 30.0
 # After these no record comes any more.
 _FINAL: Final = (KafkaError._FATAL, KafkaError._AUTO_OFFSET_RESET)  # noqa: SLF001 - public names
@@ -96,8 +94,7 @@ class Meter:
     def run(self) -> None:
         """Meter until asked to stop; the batch in hand is finished."""
         self._control.catch_up()
-        # The window holds many small objects and no cycles: looking for them took a tenth.
-        gc.set_threshold(*GC_THRESHOLDS)
+        process.collect_rarely()
         self._consumer.subscribe(
             [self._events],
             on_assign=self._assigned,

@@ -5,8 +5,8 @@ guess. Project overrides will stand between the first two, in `Pricer.price`. Pr
 to the event's total, which is rounded half-even to a whole pico-USD (10^-12 USD).
 """
 
-from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from fleetmeter_processors.price_resolver import BUNDLED_PRICES, PriceResolver, canonical_tier
 from fleetmeter_processors.price_schedule import Counts
@@ -19,8 +19,7 @@ NAME_LENGTH_MAX = 200
 CACHED_NAMES_MAX = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
+class Tokens(NamedTuple):
     """Normalised token counts of one call; None is "not known" and is priced like 0.
 
     `input` includes the three cache counts, `output` includes reasoning.
@@ -34,8 +33,7 @@ class Tokens:
     reasoning: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class Cost(NamedTuple):
     """The verdict on one event; None is "not known".
 
     `total_pico_usd` counts. `computed_pico_usd` is what the price list says, also beside a reported
@@ -49,6 +47,9 @@ class Cost:
     status: CostStatus
     price_id: str
     price_match: str
+
+
+_SILENT = Tokens()
 
 
 def _without_cost(status: CostStatus) -> Cost:
@@ -69,7 +70,9 @@ NO_COST = _without_cost(CostStatus.NONE)
 
 def provided(pico_usd: int) -> Cost:
     """What a writer said that something without a price list cost, such as a tool."""
-    return replace(_without_cost(CostStatus.PROVIDED), total_pico_usd=pico_usd)
+    return _without_cost(CostStatus.PROVIDED)._replace(total_pico_usd=pico_usd)
+
+
 _UNPRICED = _without_cost(CostStatus.UNPRICED)
 _NO_USAGE = _without_cost(CostStatus.NO_USAGE)
 _INVALID_USAGE = _without_cost(CostStatus.INVALID_USAGE)
@@ -111,7 +114,7 @@ class Pricer:
     def _computed(
         self, provider: str, model: str, service_tier: str, tokens: Tokens, event_time_us: int
     ) -> Cost:
-        if _is_silent(tokens):
+        if tokens == _SILENT:
             return _NO_USAGE
         counts = _counts(tokens)
         if not _is_consistent(counts):
@@ -136,26 +139,8 @@ class Pricer:
         )
 
 
-def _is_silent(tokens: Tokens) -> bool:
-    return (
-        tokens.input is None
-        and tokens.output is None
-        and tokens.cache_read is None
-        and tokens.cache_write_5m is None
-        and tokens.cache_write_1h is None
-        and tokens.reasoning is None
-    )
-
-
 def _counts(tokens: Tokens) -> Counts:
-    return Counts(
-        tokens.input or 0,
-        tokens.output or 0,
-        tokens.cache_read or 0,
-        tokens.cache_write_5m or 0,
-        tokens.cache_write_1h or 0,
-        tokens.reasoning or 0,
-    )
+    return Counts._make([count or 0 for count in tokens])
 
 
 def _is_consistent(counts: Counts) -> bool:

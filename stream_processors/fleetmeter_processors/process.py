@@ -3,11 +3,13 @@
 Does none of a processor's work.
 """
 
+import gc
 import logging
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
@@ -22,6 +24,7 @@ from fleetmeter_schemas.errors import ConfigError
 
 EXIT_CONFIG = 2
 EXIT_CRASHED = 70  # EX_SOFTWARE of sysexits.h
+COLLECT_SECONDS = 600.0
 
 S = TypeVar("S", bound=ProcessorSettings)
 
@@ -132,3 +135,21 @@ def _crash() -> NoReturn:
     logging.shutdown()
     sys.stderr.flush()
     os._exit(EXIT_CRASHED)
+
+
+def collect_rarely() -> None:
+    """Look for garbage in cycles every ten minutes only, from now on.
+
+    For processes that hold many small objects and make hardly a cycle: looking through them again
+    and again took a tenth of their time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    threading.Thread(target=_collect, name="collect", daemon=True).start()
+
+
+def _collect() -> NoReturn:
+    while True:
+        time.sleep(COLLECT_SECONDS)
+        gc.collect()

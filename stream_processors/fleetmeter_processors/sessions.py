@@ -6,7 +6,6 @@ are merely told.
 """
 
 import asyncio
-import gc
 import logging
 import os
 import ssl
@@ -27,7 +26,7 @@ from fleetmeter_processors.foreign_logs import thin_out
 from fleetmeter_processors.kafka import group_id, group_instance_id
 from fleetmeter_processors.ledger import Ledger, MeteredRecord
 from fleetmeter_processors.metrics import SessionsMetrics
-from fleetmeter_processors.process import EXIT_CRASHED, Runtime, Stopped, main
+from fleetmeter_processors.process import EXIT_CRASHED, Runtime, Stopped, collect_rarely, main
 from fleetmeter_processors.settings import ProcessorSettings, SessionsSettings
 from fleetmeter_processors.snapshot_log import Fenced, SnapshotLog
 from fleetmeter_processors.startup import Cluster, await_cluster
@@ -42,7 +41,6 @@ FETCH_SECONDS: Final = 0.1
 WATCH_SECONDS: Final = 0.1
 PROBE_SECONDS: Final = 5.0
 STOP_SECONDS_MAX: Final = 5.0
-GC_THRESHOLDS: Final = (500_000, 10, 50)
 # Faust can lose its way without an error (a dead agent, a rebalance that waits for ever). Twice
 # the time that a rebalance may take.
 STALL_SECONDS_MAX: Final = 120.0
@@ -136,19 +134,18 @@ class Worker:
                     await self._post(due)
 
     async def _post(self, batch: Batch) -> None:
-        """Hand each partition's records to its ledger, in threads: heartbeats must go on."""
-        known = {partition: batch[partition] for partition in batch if partition in self._ledgers}
-        posting = (
-            asyncio.to_thread(self._ledgers[partition].post, records)
-            for partition, records in known.items()
-        )
-        results = await asyncio.gather(*posting, return_exceptions=True)
-        for partition, result in zip(known, results, strict=True):
-            match result:
-                case Fenced():
-                    await self._on_fenced(partition, result)
-                case BaseException():
-                    raise result
+        """Hand each partition's records to its ledger, in a thread: heartbeats must go on.
+
+        One after the other: side by side they would only fight for the interpreter.
+        """
+        for partition, records in batch.items():
+            ledger = self._ledgers.get(partition)
+            if ledger is None:
+                continue
+            try:
+                await asyncio.to_thread(ledger.post, records)
+            except Fenced as fenced:
+                await self._on_fenced(partition, fenced)
 
     async def _on_fenced(self, partition: int, fenced: Fenced) -> None:
         """Give up a partition that another process has taken; fail if it is ours all the same."""
@@ -326,8 +323,7 @@ def leave(runtime: Runtime, status: int) -> NoReturn:
 def run(settings: SessionsSettings, runtime: Runtime) -> None:
     """Keep the sessions of the partitions assigned, until asked to stop."""
     thin_out()
-    # Sessions are many small objects and no cycles: looking for them took a fifth.
-    gc.set_threshold(*GC_THRESHOLDS)
+    collect_rarely()
     await_cluster(settings, runtime, (METERED, SESSIONS))
     threading.Thread(target=_watch_stop, args=(runtime,), name="stop", daemon=True).start()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

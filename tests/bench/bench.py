@@ -21,6 +21,7 @@ from typing import IO, Any, cast
 from uuid import uuid4
 
 import httpx
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -33,7 +34,8 @@ from fleetmeter_schemas.identity import key_hash
 from fleetmeter_schemas.topics import EVENTS, PARTITIONS_DEFAULT
 
 HERE = Path(__file__).parent
-EVENTS_COUNT = 500_000
+WARM_UP_COUNT = 50_000
+EVENTS_COUNT = 700_000
 SESSIONS_COUNT = 5_000
 PACED_PER_SECOND = 2_000
 PACED_SECONDS = 20
@@ -107,44 +109,49 @@ def go(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
-def sender(stack: Stack, form: str, topic: str, seed: str) -> subprocess.Popen[str]:
+def sender(stack: Stack, form: str, topic: str, count: int) -> subprocess.Popen[str]:
     """A process that has its load in memory and waits for `go`."""
     hashed = key_hash(stacks.api_key(stack.data_dir)).hex()
-    numbers = (str(EVENTS_COUNT), str(SESSIONS_COUNT))
+    numbers = (str(count), str(SESSIONS_COUNT))
+    seed = f"{form}-{count}"
     return start(
         "load.py", form, stack.bootstrap_servers, topic, hashed, seed, *numbers, environment={}
     )
 
 
-def floor(stack: Stack) -> float:
+def floor(stack: Stack, count: int) -> float:
     """Events per second of producer, consumer and insert alone."""
-    topic = "floor.raw"
+    topic = f"floor.{count}"
     admin = AdminClient({"bootstrap.servers": stack.bootstrap_servers})
     settings = dict(EVENTS.settings)
     made = admin.create_topics([NewTopic(topic, PARTITIONS_DEFAULT, 1, config=settings)])
     made[topic].result(20)
-    producer = sender(stack, "metered", topic, "floor")
+    producer = sender(stack, "metered", topic, count)
     environment = {**stacks.environment(stack), "FLEETMETER_NAMESPACE": "bench_floor"}
-    consumer = start("floor.py", topic, str(EVENTS_COUNT), environment=environment)
+    consumer = start("floor.py", topic, str(count), environment=environment)
     began = time.perf_counter()
     go(producer)
     assert read_line(consumer.stdout) == "done"
     seconds = time.perf_counter() - began
     assert (producer.wait(30), consumer.wait(30)) == (0, 0)
-    return EVENTS_COUNT / seconds
+    return count / seconds
 
 
-def chain(stack: Stack, query: Query) -> float:
+def chain(stack: Stack, query: Query, count: int) -> float:
     """Events per second until all of them, and all of their sessions' totals, are in SQL."""
-    producer = sender(stack, "raw", EVENTS.full_name(stack.namespace), "chain")
+    landed, totals = (
+        "SELECT count() FROM {db}.events",
+        "SELECT sum(numbers.events) FROM {db}.sessions FINAL",
+    )
+    before = query.number(landed)
+    producer = sender(stack, "raw", EVENTS.full_name(stack.namespace), count)
     began = time.perf_counter()
     go(producer)
-    wait_for(query, "SELECT count() FROM {db}.events", EVENTS_COUNT)
-    totals = "SELECT sum(numbers.events) FROM {db}.sessions FINAL"
-    wait_for(query, totals, EVENTS_COUNT)
+    wait_for(query, landed, before + count)
+    wait_for(query, totals, before + count)
     seconds = time.perf_counter() - began
     assert producer.wait(30) == 0
-    return EVENTS_COUNT / seconds
+    return count / seconds
 
 
 def wait_for(query: Query, sql: str, number: int) -> None:
@@ -159,6 +166,8 @@ def lags(stack: Stack, query: Query) -> tuple[list[float], list[float]]:
     """Seconds from send to stats and from send to SQL, of probes within a paced stream."""
     hashed = key_hash(stacks.api_key(stack.data_dir))
     topic = EVENTS.full_name(stack.namespace)
+    client = load.producer(stack.bootstrap_servers)
+    probe(client, topic, hashed, query)  # the first one connects
     stop = threading.Event()
     background = threading.Thread(target=paced, args=(stack, topic, hashed, stop))
     background.start()
@@ -166,7 +175,7 @@ def lags(stack: Stack, query: Query) -> tuple[list[float], list[float]]:
     try:
         until = time.monotonic() + PACED_SECONDS
         while time.monotonic() < until:
-            stats_seconds, sql_seconds = probe(stack, topic, hashed, query)
+            stats_seconds, sql_seconds = probe(client, topic, hashed, query)
             to_stats.append(stats_seconds)
             to_sql.append(sql_seconds)
             time.sleep(PROBE_SECONDS)
@@ -190,12 +199,11 @@ def paced(stack: Stack, topic: str, hashed: bytes, stop: threading.Event) -> Non
     client.flush()
 
 
-def probe(stack: Stack, topic: str, hashed: bytes, query: Query) -> tuple[float, float]:
+def probe(client: Producer, topic: str, hashed: bytes, query: Query) -> tuple[float, float]:
     """Send one event of a new session; how long until stats and SQL have it."""
     seed = uuid4().hex
     session_id, value = next(load.events(hashed, seed, 1))
     offsets: list[int | None] = []
-    client = load.producer(stack.bootstrap_servers)
     began = time.perf_counter()
     client.produce(topic, value, session_id, on_delivery=lambda _, m: offsets.append(m.offset()))
     client.flush()
@@ -241,8 +249,10 @@ def measure() -> dict[str, Any]:
     """All figures, by name."""
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
         query = Query(stack)
-        floor_rate = floor(stack)
-        chain_rate = chain(stack, query)
+        # Once for caches and compilers, once for the figures.
+        for count in (WARM_UP_COUNT, EVENTS_COUNT):
+            floor_rate = floor(stack, count)
+            chain_rate = chain(stack, query, count)
         to_stats, to_sql = lags(stack, query)
         return {
             "floor_events_per_second": floor_rate,
