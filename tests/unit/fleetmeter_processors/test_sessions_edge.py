@@ -5,6 +5,7 @@ import inspect
 import threading
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import faust
 import pytest
@@ -73,7 +74,7 @@ def test_tls_alone_is_credentials_too() -> None:
 
 def test_the_app_keeps_to_itself() -> None:
     """No web server, no topics of its own, no discovery, at least once, a static member."""
-    conf = faust_app(SessionsSettings(namespace="n", instance_id="7")).conf
+    conf: Any = faust_app(SessionsSettings(namespace="n", instance_id="7")).conf
     assert (conf.web_enabled, conf.topic_allow_declare, conf.autodiscover) == (False, False, False)
     assert conf.topic_disable_leader
     assert str(conf.processing_guarantee) == str(ProcessingGuarantee.AT_LEAST_ONCE)
