@@ -65,8 +65,8 @@ _SUMMANDS: Final = {
         name: f"if(kind = 'llm' AND cost_status != 'aggregate', {summand}, 0)"
         for name, summand in _OF_CALLS.items()
     },
-    # A tool may have a cost too; where none counts it is null.
-    "cost_pico_usd": "cost_pico_usd",
+    # A tool may have a cost too.
+    "cost_pico_usd": "if(cost_status != 'aggregate', cost_pico_usd, 0)",
     "skewed_events": "clock_skewed",
 }
 assert tuple(_SUMMANDS) == NUMBER_NAMES  # noqa: S101 - the contract has another number

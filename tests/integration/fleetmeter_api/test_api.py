@@ -316,7 +316,7 @@ def written(stack: Stack, project: str) -> tuple[str, str]:
         event("l2", 2, **usage),
         event("l3", 3, cost_status="unpriced", input_tokens=5),
         event("sum", 4, **usage | {"cost_status": "aggregate"}),
-        event("t1", 5, kind="tool", name="search", **usage),
+        event("t1", 5, kind="tool", name="search", **usage | {"cost_status": "provided"}),
         event("a1", 6, kind="action", name="think", attributes='{"screenshot": "s"}'),
         event("x1", 7, kind="error", error_type="E", parent_id="t1", attributes='{"code": "C"}'),
         event(
@@ -347,7 +347,7 @@ def written(stack: Stack, project: str) -> tuple[str, str]:
         input_tokens=355,
         output_tokens=20,
         cache_write_tokens=14,
-        cost_pico_usd=2_000_000_000_001,
+        cost_pico_usd=3_000_000_000_002,
         unpriced_events=1,
     )
     stack.land(
