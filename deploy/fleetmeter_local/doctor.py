@@ -54,7 +54,8 @@ def _python() -> Finding:
 
 
 def _packages() -> Finding:
-    missing = [name for name in _MODULES if find_spec(name) is None]
+    # What is imported already is there, and need not tell from where.
+    missing = [name for name in _MODULES if name not in sys.modules and find_spec(name) is None]
     what = f"missing: {', '.join(missing)}" if missing else f"all {len(_MODULES)} are there"
     return Finding(
         name="packages", is_well=not missing, what=what, repair=INSTALL if missing else ""

@@ -128,4 +128,4 @@ def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
     finally:
         supervisor.stop(folder)
         process.kill()
-        process.wait()
+        process.communicate()
