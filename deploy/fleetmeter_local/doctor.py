@@ -54,12 +54,18 @@ def _python() -> Finding:
 
 
 def _packages() -> Finding:
-    # What is imported already is there, and need not tell from where.
-    missing = [name for name in _MODULES if name not in sys.modules and find_spec(name) is None]
+    missing = [name for name in _MODULES if not _is_there(name)]
     what = f"missing: {', '.join(missing)}" if missing else f"all {len(_MODULES)} are there"
     return Finding(
         name="packages", is_well=not missing, what=what, repair=INSTALL if missing else ""
     )
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ValueError:  # it is imported already, and does not tell from where
+        return True
 
 
 def _java() -> Finding:
