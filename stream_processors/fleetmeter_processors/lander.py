@@ -36,6 +36,7 @@ RECORDS_MAX = 16
 # A full batch waits so long for the running insert before its partitions are paused: pausing
 # throws away what was fetched ahead.
 PATIENCE_SECONDS = 1.0
+# So many bytes gathered let a batch wait a millisecond longer for more.
 REST_BYTES_PER_MS = 20_000
 REVOKE_SECONDS_MAX = 5.0
 

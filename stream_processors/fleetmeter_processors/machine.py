@@ -125,7 +125,10 @@ def apply(session: Snapshot | None, delta: Delta, place: Place, limits: Limits) 
         changed = _step(changed, _input_of(lifecycle), delta, lifecycle, limits)
     if changed is None:
         return None
-    return _stamped(_with_writers(changed, delta, limits), place)
+    if changed is session:  # ignored, but for who was heard
+        changed = _changed(changed)
+    _hear(changed, delta, limits)
+    return _stamped(changed, place)
 
 
 def deadline_ms(session: Snapshot, limits: Limits) -> int:
@@ -307,13 +310,11 @@ def _end(session: Snapshot, step: Step, delta: Delta, lifecycle: Lifecycle, limi
         session["video"] = bounded.text(said["video"], session["video"], limits)
 
 
-def _with_writers(session: Snapshot, delta: Delta, limits: Limits) -> Snapshot:
-    session = _changed(session)
+def _hear(session: Snapshot, delta: Delta, limits: Limits) -> None:
     session["heard_ms"] = max(session["heard_ms"], delta["heard_ms"])
     session["idle_timeout_ms"] = delta["idle_timeout_ms"]
     bounded.merge_writers(session, delta["writers"], limits)
     session["complete"] = bounded.complete(session)
-    return session
 
 
 def _writer_deadlines(session: Snapshot, limits: Limits) -> list[tuple[int, bool]]:

@@ -254,6 +254,17 @@ def test_inputs_are_not_changed() -> None:
     assert before == copy
 
 
+def test_an_ignored_input_does_not_change_what_it_met() -> None:
+    """Who was heard is noted on a copy, also where the table says to ignore."""
+    before = after(delta(), end("Success"))
+    copy = {**before, "writers": [dict(one) for one in before["writers"]]}
+    heard = machine.apply(before, heartbeat(heard_ms=9), place(3), LIMITS)
+
+    assert before == copy
+    assert heard is not None
+    assert (heard["heard_ms"], heard["revision"]) == (9, before["revision"])
+
+
 def test_complete_only_when_every_number_was_seen() -> None:
     """True with all numbers, false with a hole, null before the writer's last word."""
     whole = delta(writers=[writer(announced=3, ended=True, runs=[1, 3])])
